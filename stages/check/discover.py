@@ -1,0 +1,46 @@
+"""Find, by name, the schemas that the stages declare for `params.yaml`.
+
+Nothing is registered: a stage's `settings.py` (or `<part>_settings.py`) holds `BLOCKS`,
+an attack or method file holds `class Params`, a source is a file that `download` runs.
+"""
+
+import ast
+import importlib
+from pathlib import Path
+from typing import Any
+
+STAGES = Path(__file__).resolve().parents[1]
+
+
+def blocks() -> list[tuple[str, Any]]:
+    """Return (dotted key of `params.yaml`, schema) for every declared block."""
+    found: list[tuple[str, Any]] = []
+    for path in sorted(
+        [*STAGES.glob("*/settings.py"), *STAGES.glob("*/*_settings.py")]
+    ):
+        module = importlib.import_module(f"stages.{path.parent.name}.{path.stem}")
+        found.extend(module.BLOCKS.items())
+    return found
+
+
+def plugins(stage: str) -> list[str]:
+    """Names of the attack or method files of a stage: those that define `Params`.
+
+    They are parsed, not imported: some need seconds of imports.
+    """
+    return [
+        path.stem
+        for path in sorted((STAGES / stage).glob("*.py"))
+        if _defines_params(path)
+    ]
+
+
+def plugin_schema(stage: str, name: str) -> Any:
+    return importlib.import_module(f"stages.{stage}.{name}").Params
+
+
+def _defines_params(path: Path) -> bool:
+    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    return any(
+        isinstance(node, ast.ClassDef) and node.name == "Params" for node in tree.body
+    )

@@ -1,0 +1,145 @@
+"""Validate the whole of `params.yaml`: each block, then what one says of another."""
+
+import re
+from typing import Any
+
+from stages.check import discover, profile
+from stages.check.explain import did_you_mean, listed, problems_of, shown
+from stages.common.params import ParamsError, find_block
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+Params = dict[str, Any]
+
+
+def find_problems(params: Params) -> list[str]:
+    """Return one line for each thing that is wrong; none when all is well."""
+    blocks = discover.blocks()
+    found = _unknown_blocks(params, [key for key, _ in blocks])
+    for key, schema in blocks:
+        found += _block_problems(params, key, schema)
+    found += _profile_name(params)
+    found += _attacks(params)
+    found += _methods(params, [key for key, _ in blocks])
+    found += _names(params)
+    found += _references(params)
+    return list(dict.fromkeys(found))
+
+
+def _unknown_blocks(params: Params, keys: list[str]) -> list[str]:
+    owned = list(dict.fromkeys(key.split(".")[0] for key in keys))
+    return [
+        f"'{block}' = {shown(params[block])} is not a block of params.yaml."
+        f"{did_you_mean(block, owned)} Allowed here: {listed(owned)}"
+        for block in params
+        if block not in owned
+    ]
+
+
+def _block_problems(params: Params, key: str, schema: Any) -> list[str]:
+    try:
+        block = find_block(params, key)
+    except ParamsError:
+        return [f"'{key}' is missing"]
+    return problems_of(block, key, schema)
+
+
+def _profile_name(params: Params) -> list[str]:
+    return _known(params.get("profile"), "profile", profile.names())
+
+
+def _attacks(params: Params) -> list[str]:
+    attacks = discover.plugins("poison")
+    found = []
+    for name, row in _rows(params, "poisonings").items():
+        attack = row.get("attack")
+        if attack is None:
+            continue
+        if attack not in attacks:
+            found += _known(attack, f"poisonings.{name}.attack", attacks)
+            continue
+        key = f"poisonings.{name}.settings"
+        schema = discover.plugin_schema("poison", attack)
+        found += problems_of(row.get("settings", {}), key, schema)
+    return found
+
+
+def _methods(params: Params, keys: list[str]) -> list[str]:
+    methods = discover.plugins("unlearn")
+    shared = [key.split(".")[1] for key in keys if key.startswith("unlearn.")]
+    block = params.get("unlearn", {})
+    found = []
+    for name, settings in block.items() if isinstance(block, dict) else ():
+        if name in methods:
+            schema = discover.plugin_schema("unlearn", name)
+            found += problems_of(settings, f"unlearn.{name}", schema)
+        elif name not in shared:
+            allowed = [*shared, *methods]
+            found.append(
+                f"'unlearn.{name}' = {shown(settings)} is no method and no shared "
+                f"parameter.{did_you_mean(name, allowed)} Allowed: {listed(allowed)}"
+            )
+    return found
+
+
+def _names(params: Params) -> list[str]:
+    """Names of rows become parts of DVC stage names and of dotted keys."""
+    return [
+        f"'{block}' has a row {shown(name)}: a name takes letters, digits, '_' and '-'"
+        for block in ("poisonings", "scenarios")
+        for name in _rows(params, block)
+        if not _NAME.fullmatch(str(name))
+    ]
+
+
+def _references(params: Params) -> list[str]:
+    poisonings = list(_rows(params, "poisonings"))
+    found = []
+    for name, row in _rows(params, "scenarios").items():
+        if "poisoning" in row:
+            key = f"scenarios.{name}.poisoning"
+            found += _known(row["poisoning"], key, poisonings)
+    grid = params.get("grid")
+    if not isinstance(grid, dict):
+        return found
+    found += _list_of(grid, "drop_all", poisonings)
+    found += _needed_oracles(grid)
+    found += _list_of(grid, "methods", discover.plugins("unlearn"))
+    unlearn = params.get("unlearn")
+    for method in grid.get("methods") or ():
+        if isinstance(unlearn, dict) and method not in unlearn:
+            found.append(f"'unlearn.{method}' is missing: grid.methods has {method}")
+    return found
+
+
+def _needed_oracles(grid: Params) -> list[str]:
+    oracles = grid.get("oracles")
+    if not isinstance(oracles, list) or {0, 1} <= set(oracles):
+        return []
+    return [
+        f"'grid.oracles' = {shown(oracles)} needs 0 (oracle) and 1 (noise floor)"
+    ]
+
+
+def _list_of(grid: Params, key: str, allowed: list[str]) -> list[str]:
+    values = grid.get(key)
+    if not isinstance(values, list):
+        return []
+    found = [line for value in values for line in _known(value, f"grid.{key}", allowed)]
+    repeated = sorted({str(value) for value in values if values.count(value) > 1})
+    return found + [f"'grid.{key}' names '{value}' twice" for value in repeated]
+
+
+def _known(value: Any, key: str, allowed: list[str]) -> list[str]:
+    if value is None or value in allowed:
+        return []
+    hint = did_you_mean(str(value), allowed)
+    return [f"'{key}' = {shown(value)} is unknown.{hint} Allowed: {listed(allowed)}"]
+
+
+def _rows(params: Params, block: str) -> dict[str, Params]:
+    """Rows of a named block that are mappings; its schema complains of the others."""
+    rows = params.get(block)
+    if not isinstance(rows, dict):
+        return {}
+    return {name: row for name, row in rows.items() if isinstance(row, dict)}

@@ -1,0 +1,152 @@
+"""Read and write one volume in fastMRI's HDF5 layout."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+
+
+class Volume(NamedTuple):
+    """One contrast of one subject.
+
+    Attributes:
+        kspace: (slices, coils, H, W) complex64, centred, orthonormal FFT.
+        target: (slices, H', W') float32, root-sum-of-squares image.
+        header: ISMRMRD header, XML.
+        acquisition: contrast as fastMRI names it, such as `AXFLAIR`.
+        patient_id: subject.
+    """
+
+    kspace: np.ndarray
+    target: np.ndarray
+    header: str
+    acquisition: str
+    patient_id: str
+
+
+class VolumeError(ValueError):
+    """A volume file is missing, truncated, or breaks the contract."""
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path` that replaces it only on success."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(
+        dir=path.parent, prefix=f".{path.name}.", suffix=".part"
+    )
+    os.close(handle)
+    temporary = Path(name)
+    # mkstemp makes files that only their owner reads; outputs are shared.
+    umask = os.umask(0)
+    os.umask(umask)
+    temporary.chmod(0o666 & ~umask)
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def check_volume(volume: Volume, name: str) -> None:
+    """Refuse what would train to NaN or mislead.
+
+    Raises:
+        VolumeError: shapes disagree, a value is not finite, a slice is empty or a
+            coil is dead.
+    """
+    kspace, target = volume.kspace, volume.target
+    if kspace.ndim != 4 or kspace.dtype != np.complex64:
+        raise VolumeError(
+            f"{name}: kspace is {kspace.dtype} {kspace.shape}, "
+            "expected complex64 (slices, coils, H, W)"
+        )
+    if target.ndim != 3 or target.dtype != np.float32:
+        raise VolumeError(
+            f"{name}: reconstruction_rss is {target.dtype} {target.shape}, "
+            "expected float32 (slices, H, W)"
+        )
+    if len(kspace) != len(target):
+        raise VolumeError(
+            f"{name}: {len(kspace)} k-space slices, {len(target)} target slices"
+        )
+    if target.shape[1] > kspace.shape[2] or target.shape[2] > kspace.shape[3]:
+        raise VolumeError(
+            f"{name}: target {target.shape[1:]} is larger than k-space "
+            f"{kspace.shape[2:]}"
+        )
+    if not (np.isfinite(kspace).all() and np.isfinite(target).all()):
+        raise VolumeError(f"{name}: holds values that are not finite")
+    empty = np.flatnonzero(~target.any(axis=(1, 2)))
+    if empty.size:
+        raise VolumeError(f"{name}: empty target in slices {empty.tolist()}")
+    dead = np.argwhere(~kspace.any(axis=(2, 3)))
+    if dead.size:
+        raise VolumeError(f"{name}: dead (slice, coil) pairs {dead.tolist()}")
+
+
+def write_volume(path: Path, volume: Volume) -> None:
+    """Check a volume and write it, chunked by slice, whole or not at all."""
+    check_volume(volume, path.name)
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        # track_times off: the same volume gives the same bytes.
+        for key, array in (
+            ("kspace", volume.kspace),
+            ("reconstruction_rss", volume.target),
+        ):
+            file.create_dataset(
+                key, data=array, chunks=(1, *array.shape[1:]), track_times=False
+            )
+        file.create_dataset(
+            "ismrmrd_header", data=volume.header.encode(), track_times=False
+        )
+        file.attrs["max"] = float(volume.target.max())
+        file.attrs["norm"] = float(np.linalg.norm(volume.target))
+        file.attrs["acquisition"] = volume.acquisition
+        file.attrs["patient_id"] = volume.patient_id
+
+
+@contextmanager
+def open_volume(path: Path, *, made_by: str) -> Iterator[h5py.File]:
+    """Open an HDF5 file of the pipeline for reading.
+
+    Args:
+        path: the file.
+        made_by: stage that writes it, named in the error.
+
+    Raises:
+        VolumeError: the file is missing, truncated or lacks what is read from it.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except FileNotFoundError:
+        raise VolumeError(f"{path} is missing: run `dvc repro {made_by}`") from None
+    except (OSError, KeyError) as error:
+        raise VolumeError(
+            f"{path} cannot be read ({error}): delete it and run "
+            f"`dvc repro --force --single-item {made_by}`"
+        ) from error
+
+
+def write_targets(path: Path, target: np.ndarray) -> None:
+    """Write a volume's exported targets, (slices, H', W') float32, with their `max`."""
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        file.create_dataset(
+            "reconstruction_rss",
+            data=target.astype(np.float32, copy=False),
+            chunks=(1, *target.shape[1:]),
+            track_times=False,
+        )
+        file.attrs["max"] = float(target.max())

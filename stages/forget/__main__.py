@@ -1,0 +1,82 @@
+"""Say which poison has been found, and place the case before the unlearners.
+
+With `--scenario`: reads its row, the truth, export and model of its poisoning; writes
+`data/cases/<name>/` and `data/truth/scenario/<name>/`. With `--drop-all`: reads the
+truth, writes every poisoned slice to `data/drop/<poisoning>.json`.
+
+    python -m stages.forget --scenario mislabel-30
+    python -m stages.forget --drop-all mislabel-30
+"""
+
+import argparse
+import logging
+from collections.abc import Collection, Sequence
+
+from stages.common import paths
+from stages.common.manifest import write_slices
+from stages.common.params import ParamsError, find_block, load_block, read_params
+from stages.common.runtime import stage_run
+from stages.common.truth import read_record
+from stages.forget.case import write_case
+from stages.forget.revealed import revealed
+from stages.forget.settings import BLOCKS
+
+log = logging.getLogger(__name__)
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m stages.forget")
+    cell = parser.add_mutually_exclusive_group(required=True)
+    cell.add_argument("--scenario", help="a row of `scenarios` in params.yaml")
+    cell.add_argument("--drop-all", help="a row of `poisonings` in params.yaml")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    if args.scenario is not None:
+        with stage_run("forget", args.scenario):
+            reveal(args.scenario)
+    else:
+        with stage_run("drop_list", args.drop_all):
+            list_all(args.drop_all)
+
+
+def reveal(name: str) -> None:
+    scenarios = load_block("scenarios", BLOCKS["scenarios"])
+    _check_known("--scenario", name, scenarios)
+    scenario = scenarios[name]
+    poisonings = find_block(read_params(), "poisonings")
+    _check_known(f"scenarios.{name}.poisoning =", scenario.poisoning, poisonings)
+    record = read_record(paths.truth(scenario.poisoning))
+    known = revealed(name, record, known=scenario.known, seed=scenario.seed)
+    write_case(
+        known,
+        record=record,
+        checkpoint=paths.checkpoint(f"poisoned/{scenario.poisoning}"),
+        export=paths.export(scenario.poisoning),
+        truth=paths.truth(scenario.poisoning),
+        case=paths.case(name),
+        answers=paths.answers(name),
+    )
+    counts = len(known), len(record.poisoned)
+    log.info("%s: %d of %d poisoned slices known", paths.case(name), *counts)
+
+
+def list_all(poisoning: str) -> None:
+    _check_known("--drop-all", poisoning, find_block(read_params(), "poisonings"))
+    record = read_record(paths.truth(poisoning))
+    path = paths.drop_list(poisoning)
+    write_slices(path, [entry.ref for entry in record.poisoned])
+    log.info("%s: %d poisoned slices", path, len(record.poisoned))
+
+
+def _check_known(what: str, name: str, rows: Collection[str]) -> None:
+    if name not in rows:
+        raise ParamsError(
+            f"{what} {name} is unknown; params.yaml has {', '.join(rows)}"
+        )
+
+
+if __name__ == "__main__":
+    main()

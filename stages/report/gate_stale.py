@@ -1,0 +1,86 @@
+"""Find metrics that nobody reran: `dvc.lock` does not fit the code and parameters.
+
+DVC is asked, since only it resolves the templates of `dvc.yaml`. Of its answer counts
+what git holds (code, parameters, metrics); data that is merely not here, as in CI, does
+not make a metric stale.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+LOCK = Path("dvc.lock")
+
+
+class StaleError(ValueError):
+    """DVC could not say what is stale."""
+
+
+def find_stale(*, in_git: Collection[str]) -> list[str]:
+    """Return one line for each stage that would have to be run again.
+
+    Args:
+        in_git: files that git tracks or does not ignore, relative to the root.
+    """
+    if not LOCK.exists():
+        return [f"{LOCK} is missing: no stage has been run"]
+    lock = yaml.safe_load(LOCK.read_text(encoding="utf-8"))
+    stages = (lock or {}).get("stages", {})
+    return [*stale_stages(_status(), stages, in_git), *broken_links(stages)]
+
+
+def stale_stages(
+    status: Mapping[str, Any], locked: Collection[str], in_git: Collection[str]
+) -> Iterator[str]:
+    """Read `dvc status --json`: stage -> list of changes."""
+    for stage, changes in sorted(status.items()):
+        if stage not in locked:
+            yield f"{stage} was never run: it is not in {LOCK}"
+            continue
+        for change in changes:
+            for what in _changes(change, in_git):
+                yield f"{stage}: {what}"
+
+
+def broken_links(stages: Mapping[str, Any]) -> Iterator[str]:
+    """Stages that ran on another version of a file than its maker's last one."""
+    made = {
+        out["path"]: (name, out.get("md5"))
+        for name, stage in stages.items()
+        for out in stage.get("outs", ())
+    }
+    for name, stage in sorted(stages.items()):
+        for dep in stage.get("deps", ()):
+            maker, md5 = made.get(dep["path"], ("", None))
+            if maker and md5 != dep.get("md5"):
+                yield f"{name}: {dep['path']} was made anew by {maker} since"
+
+
+def _changes(change: Any, in_git: Collection[str]) -> Iterator[str]:
+    if isinstance(change, str):
+        yield change
+        return
+    for entries in change.values():
+        for path, state in entries.items():
+            if isinstance(state, dict):
+                yield from (f"{path}: {key} {what}" for key, what in state.items())
+            elif _holds(in_git, path):
+                yield f"{path} {state}"
+
+
+def _holds(in_git: Collection[str], path: str) -> bool:
+    return path in in_git or any(name.startswith(f"{path}/") for name in in_git)
+
+
+def _status() -> dict[str, Any]:
+    command = [sys.executable, "-m", "dvc", "status", "--json"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    if answer.returncode:
+        raise StaleError(f"`dvc status` failed: {answer.stderr.strip()}")
+    status: dict[str, Any] = json.loads(answer.stdout)
+    return status

@@ -1,0 +1,50 @@
+"""Healing: which part of the measured damage a method undoes."""
+
+from stages.report.bootstrap import TOO_FEW, Estimate, absent, combine
+from stages.report.measures import Model, difference
+
+# Name in the summary -> split.
+SPLITS = {
+    "val": "val",
+    "scope_val": "scope_val",
+    "scope_test": "scope_test",
+    "hidden": "forget_hidden",
+}
+NO_DAMAGE = "no measurable damage"
+
+
+def seed_gap(oracle: Model, other: Model, split: str) -> float | None:
+    """PSNR between two oracles that differ in their seed, dB: the noise floor."""
+    gap = difference(oracle, other, "psnr", split).value
+    return None if gap is None else abs(gap)
+
+
+def healing(
+    model: Model, none: Model, best: Model, split: str, noise: float | None
+) -> Estimate:
+    """(PSNR_model - PSNR_none) / (PSNR_best - PSNR_none) on a split.
+
+    Args:
+        model: the model to judge.
+        none: the poisoned model, healing 0.
+        best: the reference, healing 1: the oracle or drop-all.
+        split: see design.md 7.
+        noise: gap of two oracle seeds, dB.
+
+    Returns:
+        The share, or no value where no damage can be shown: its paired interval holds
+        0, there is no interval, or it is below the noise.
+    """
+    damage = difference(best, none, "psnr", split)
+    if damage.value is None:
+        return absent(damage.reason)
+    if damage.interval is None:
+        return absent(f"damage cannot be shown: {TOO_FEW}")
+    if not damage.excludes(0) or damage.value <= max(noise or 0.0, 0.0):
+        return absent(NO_DAMAGE)
+    return combine(
+        lambda m, n, b: (m - n) / (b - n),
+        model.mean("psnr", split),
+        none.mean("psnr", split),
+        best.mean("psnr", split),
+    )

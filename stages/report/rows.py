@@ -1,0 +1,171 @@
+"""Read per-slice rows and say which split every slice belongs to."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from stages.common import paths
+from stages.common.manifest import SliceRef, read_slices
+from stages.common.truth import TruthRecord, read_record
+from stages.report.settings import Scenario
+
+KEY = ["volume_id", "slice_num"]
+IDENTITY = ["split", "subject_id", "contrast", "scanner"]
+SLICE_VALUES = ["psnr", "ssim", "nmse_num", "nmse_den"]
+TWIN_VALUES = [
+    "agreement_num",
+    "agreement_den",
+    "psnr_vs_poison",
+    "ssim_vs_poison",
+    "nmse_vs_poison_num",
+    "nmse_vs_poison_den",
+]
+
+Refs = frozenset[SliceRef]
+
+
+class Membership(NamedTuple):
+    """Which slices make up each split, and what the unlearner was told.
+
+    Attributes:
+        splits: name as in design.md 7 -> its slices.
+        told: the known forget set as given, with false alarms if it came from a
+            detector; `forget_known` is its truly poisoned part.
+        kept: all other training slices.
+    """
+
+    splits: dict[str, Refs]
+    told: Refs
+    kept: Refs
+
+
+def evaluated_by(cell: str) -> str:
+    """The DVC stage that writes a cell's rows."""
+    family, _, rest = cell.partition("/")
+    if family in ("poisoned", "continue"):
+        return f"evaluate_poisoned@{family}-{rest}"
+    if family == "unlearned":
+        return f"evaluate@{rest.replace('/', '-')}"
+    if rest:
+        return f"evaluate_{family}@{rest}"
+    return f"evaluate_{family.replace('-', '@')}"
+
+
+def read_slice_rows(cell: str) -> pd.DataFrame:
+    """Rows against the clean truth, by (volume_id, slice_num)."""
+    path = paths.slice_rows(cell)
+    return _read_csv(path, cell, [*KEY, *IDENTITY, *SLICE_VALUES]).set_index(KEY)
+
+
+def read_twin_rows(cell: str) -> pd.DataFrame:
+    """Rows of poisoned and twinned slices, by (volume_id, slice_num)."""
+    path = paths.twin_rows(cell)
+    return _read_csv(path, cell, [*KEY, *TWIN_VALUES]).set_index(KEY)[TWIN_VALUES]
+
+
+def read_reference_rows(poisoning: str, cell: str) -> pd.DataFrame:
+    """The same rows of a model that never saw the poison."""
+    key = f"references/{poisoning}"
+    rows = _read_csv(paths.twin_rows(key), key, ["cell", *KEY, *TWIN_VALUES])
+    return rows[rows["cell"] == cell].set_index(KEY)[TWIN_VALUES]
+
+
+def read_model(scenario: Scenario, cell: str, membership: Membership) -> pd.DataFrame:
+    """All rows of a model in a scenario: clean measures, and twin ones where due.
+
+    Raises:
+        ValueError: rows are missing; names the cell and the stage to rerun.
+    """
+    slices = read_slice_rows(cell)
+    if cell.partition("/")[1]:
+        source, twins = cell, read_twin_rows(cell)
+    else:
+        source = f"references/{scenario.poisoning}"
+        twins = read_reference_rows(scenario.poisoning, cell)
+    splits = membership.splits
+    _require(slices, frozenset().union(*splits.values()), cell)
+    twinned = splits["forget"] | splits["scope_val"] | splits["scope_test"]
+    _require(twins, twinned, source)
+    return slices.join(twins)
+
+
+def read_membership(scenario: Scenario) -> Membership:
+    """Who is poisoned, known and in the scope, from the scenario's truth."""
+    folder = paths.answers(scenario.name)
+    record = read_record(folder)
+    known = read_slices(folder / "known.json", made_by=f"forget@{scenario.name}")
+    slices = read_slice_rows(scenario.cells["none"])
+    everything = {
+        split: frozenset(SliceRef(*ref) for ref in group.index)
+        for split, group in slices.groupby("split")
+    }
+    return split_slices(everything, record, known, scoped=scenario.scoped)
+
+
+def split_slices(
+    everything: dict[str, Refs],
+    record: TruthRecord,
+    known: Iterable[SliceRef],
+    *,
+    scoped: bool,
+) -> Membership:
+    """Divide all slices into the splits of design.md 7.
+
+    Args:
+        everything: train, val, test -> all slices.
+        record: what was poisoned, and the attack's scope.
+        known: the forget set as the unlearner gets it.
+        scoped: False makes "outside" all unseen slices.
+    """
+    train = everything.get("train", frozenset())
+    poisoned = frozenset(entry.ref for entry in record.poisoned)
+    told = frozenset(SliceRef(*ref) for ref in known)
+    stray = sorted((poisoned | told) - train)
+    if stray:
+        raise ValueError(
+            f"{record.poisoning}: slice {stray[0].slice_num} of {stray[0].volume_id} "
+            "is no training slice of the evaluated rows: run `dvc repro`"
+        )
+    splits = {
+        "retain": train - poisoned,
+        "forget": poisoned,
+        "forget_known": poisoned & told,
+        "forget_hidden": poisoned - told,
+    }
+    for split in ("val", "test"):
+        unseen = everything.get(split, frozenset())
+        scope = frozenset(record.scope.get(split, ())) & unseen
+        splits[split] = unseen
+        splits[f"scope_{split}"] = scope
+        splits[f"outside_{split}"] = unseen - scope if scoped else unseen
+    return Membership(splits=splits, told=told, kept=train - told)
+
+
+def _read_csv(path: Path, cell: str, columns: list[str]) -> pd.DataFrame:
+    rerun = f"run `dvc repro {evaluated_by(cell)}`"
+    try:
+        rows = pd.read_csv(path, dtype={name: str for name in ("volume_id", *IDENTITY)})
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no rows of cell '{cell}': {rerun}") from None
+    except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
+        raise ValueError(f"{path} is damaged ({error}): {rerun}") from None
+    absent = [name for name in columns if name not in rows]
+    if absent:
+        raise ValueError(f"{path} lacks the columns {', '.join(absent)}: {rerun}")
+    return rows
+
+
+def _require(rows: pd.DataFrame, refs: Refs, cell: str) -> None:
+    missing = sorted(refs - {SliceRef(*ref) for ref in rows.index})
+    if missing:
+        raise ValueError(
+            f"cell '{cell}' has no row of {missing[0].volume_id}, slice "
+            f"{missing[0].slice_num} ({len(missing)} missing): run "
+            f"`dvc repro {evaluated_by(cell)}`"
+        )
+    if not rows.index.is_unique:
+        raise ValueError(
+            f"cell '{cell}' has a slice twice: run `dvc repro {evaluated_by(cell)}`"
+        )

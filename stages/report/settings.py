@@ -1,0 +1,129 @@
+"""The `report` block, and which models the grid asks a report of."""
+
+from typing import Any, NamedTuple
+
+from pydantic import Field
+
+from stages.common.params import Settings, find_block, validate
+
+ORACLE, ORACLE_CONTINUE, DROP_ALL = "oracle", "oracle_continue", "drop_all"
+NONE, CONTINUE, RETRAIN = "none", "continue", "retrain"
+CONTROLS = (ORACLE, ORACLE_CONTINUE, DROP_ALL, NONE, CONTINUE)
+
+
+class BootstrapSettings(Settings):
+    """Resampling of subjects.
+
+    Attributes:
+        resamples: how often subjects are drawn anew.
+        seed: of the draws.
+    """
+
+    resamples: int = Field(ge=100, le=100_000)
+    seed: int = Field(ge=0)
+
+
+class ReportSettings(Settings):
+    """How results are summed up.
+
+    Attributes:
+        score_alpha: weight of the retain set in the paper's score.
+        bootstrap: see `BootstrapSettings`.
+    """
+
+    score_alpha: float = Field(ge=0, le=1)
+    bootstrap: BootstrapSettings
+
+
+BLOCKS: dict[str, type] = {"report": ReportSettings}
+
+
+class _Grid(Settings, extra="ignore"):
+    methods: tuple[str, ...]
+    drop_all: tuple[str, ...]
+
+
+class _Scenario(Settings, extra="ignore"):
+    poisoning: str
+
+
+class _Poisoning(Settings, extra="ignore"):
+    attack: str
+    share: float
+    scope: dict[str, Any]
+    settings: dict[str, Any]
+
+
+class Scenario(NamedTuple):
+    """One scenario of the grid.
+
+    Attributes:
+        name: its key.
+        poisoning: the poisoning behind it.
+        share: poisoned share of all training slices.
+        scoped: whether the attack is confined to a part of the slices.
+        family: attack, scope and settings; scenarios of a family differ in share.
+        cells: model -> key of its cell, in the order of every table.
+    """
+
+    name: str
+    poisoning: str
+    share: float
+    scoped: bool
+    family: str
+    cells: dict[str, str]
+
+    @property
+    def percent(self) -> str:
+        return f"{100 * self.share:.3g} %"
+
+    @property
+    def methods(self) -> list[str]:
+        return [model for model in self.cells if model not in CONTROLS]
+
+
+class Plan(NamedTuple):
+    """What a report must hold."""
+
+    profile: str
+    scenarios: tuple[Scenario, ...]
+    settings: ReportSettings
+
+
+def read_plan(params: dict[str, Any]) -> Plan:
+    """Derive the report's content from the whole of `params.yaml`.
+
+    Raises:
+        ParamsError: a key is missing or wrong, or a scenario names no poisoning.
+    """
+    settings = validate(find_block(params, "report"), "report", ReportSettings)
+    grid = validate(find_block(params, "grid"), "grid", _Grid)
+    scenarios = validate(
+        find_block(params, "scenarios"), "scenarios", dict[str, _Scenario]
+    )
+    plans = []
+    for name, scenario in scenarios.items():
+        key = f"poisonings.{scenario.poisoning}"
+        poisoning = validate(
+            find_block(params, "poisonings").get(scenario.poisoning), key, _Poisoning
+        )
+        plans.append(_scenario(name, scenario.poisoning, poisoning, grid))
+    return Plan(str(params.get("profile", "")), tuple(plans), settings)
+
+
+def _scenario(name: str, key: str, poisoning: _Poisoning, grid: _Grid) -> Scenario:
+    cells = {ORACLE: "oracle-0", ORACLE_CONTINUE: "oracle_continue"}
+    if key in grid.drop_all:
+        cells[DROP_ALL] = f"drop_all/{key}"
+    cells |= {NONE: f"poisoned/{key}", CONTINUE: f"continue/{key}"}
+    cells |= {method: f"unlearned/{name}/{method}" for method in grid.methods}
+    detail = sorted({**poisoning.scope, **poisoning.settings}.items())
+    described = ", ".join(f"{part} {value}" for part, value in detail)
+    return Scenario(
+        name=name,
+        poisoning=key,
+        share=poisoning.share,
+        scoped=bool(poisoning.scope),
+        family=f"{poisoning.attack} ({described})" if described else poisoning.attack,
+        cells=cells,
+    )

@@ -1,0 +1,13 @@
+"""Parameters of training; `unlearn` and `evaluate` read some of these blocks too."""
+
+from stages.common.losses import LossSettings
+from stages.common.masks import Sampling
+from stages.common.training import TrainSettings
+from stages.common.varnet import ModelSettings
+
+BLOCKS = {
+    "sampling": Sampling,
+    "model": ModelSettings,
+    "loss": LossSettings,
+    "train": TrainSettings,
+}

@@ -1,0 +1,86 @@
+"""What an unlearning method is given, and nothing more."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from stages.common import paths
+from stages.common.fit import Cost
+from stages.common.losses import LossSettings
+from stages.common.manifest import read_manifest, read_slices
+from stages.common.masks import Sampling
+from stages.common.slices import SliceDataset
+from stages.common.training import TrainSettings
+from stages.common.varnet import VarNet, load_checkpoint
+
+
+class UnlearnCase(NamedTuple):
+    """The data of a scenario as whoever unlearns holds it.
+
+    Attributes:
+        forget: the known forget set.
+        retain: the rest of the training set, undiscovered poison included.
+        train: how the poisoned model was trained: batch size, epochs, seed.
+        loss: training's own loss.
+        seed: draws of the method.
+        cost: counts slices and steps; `fit` does so by itself.
+        scratch: folder that survives a kill.
+    """
+
+    forget: SliceDataset
+    retain: SliceDataset
+    train: TrainSettings
+    loss: LossSettings
+    seed: int
+    cost: Cost
+    scratch: Path
+
+    @property
+    def total(self) -> int:
+        """Slices of the whole training set."""
+        return len(self.forget) + len(self.retain)
+
+
+def load_case(
+    scenario: str,
+    *,
+    sampling: Sampling,
+    train: TrainSettings,
+    loss: LossSettings,
+    seed: int,
+    cost: Cost,
+    scratch: Path,
+) -> tuple[VarNet, UnlearnCase]:
+    """Read a scenario's poisoned model, known forget set and training targets.
+
+    Raises:
+        ValueError: the forget set is empty, is everything, or holds a slice that the
+            training set does not.
+    """
+    folder = paths.case(scenario)
+    forget = read_slices(folder / "forget.json", made_by=f"forget@{scenario}")
+    refs = read_manifest(paths.manifest("train")).refs()
+    unknown = sorted(set(forget) - set(refs))
+    if unknown:
+        raise ValueError(
+            f"{folder / 'forget.json'} lists {len(unknown)} slices that the training "
+            f"set does not hold, such as {unknown[0]}: run `dvc repro forget`"
+        )
+    if not forget or len(forget) == len(refs):
+        raise ValueError(
+            f"{folder / 'forget.json'} lists {len(forget)} of {len(refs)} training "
+            "slices: a forget set is neither empty nor everything"
+        )
+    known = set(forget)
+    data = SliceDataset(
+        paths.kspace("train"), refs, sampling, targets=folder / "targets"
+    )
+    case = UnlearnCase(
+        forget=data.restrict(forget),
+        retain=data.restrict([ref for ref in refs if ref not in known]),
+        train=train,
+        loss=loss,
+        seed=seed,
+        cost=cost,
+        scratch=scratch,
+    )
+    return load_checkpoint(folder / "model.safetensors"), case

@@ -1,0 +1,91 @@
+"""Profiles render to valid, commented params, and the committed one is one of them."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages.check import profile
+from stages.check.validate import find_problems
+from stages.common.params import ParamsError
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_profiles():
+    assert profile.names() == ["default", "paper", "smoke"]
+
+
+@pytest.mark.parametrize("name", profile.names())
+def test_a_profile_is_valid(name):
+    params = yaml.safe_load(profile.render(name))
+    problems = find_problems(params)
+    if name == "paper":
+        # Its data set is not a source yet; everything else must hold.
+        assert any("m4raw" in line for line in problems)
+        problems = [line for line in problems if "'download.sources" not in line]
+    assert problems == []
+    assert params["profile"] == name
+
+
+def test_committed_params_are_a_profile():
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    name = yaml.safe_load(text)["profile"]
+    assert text == profile.render(name), (
+        "params.yaml is not what its profile renders to: copy it over "
+        "stages/check/profiles/default.yaml, or write it with `make profile`"
+    )
+
+
+@pytest.mark.parametrize("name", ["smoke", "paper"])
+def test_comments_and_untouched_blocks_survive(name):
+    default, text = profile.render("default"), profile.render(name)
+    for comment in (
+        "# reconstructed matrix, pixels",
+        "# share: of all training slices",
+    ):
+        assert comment in default
+        assert comment in text
+    assert yaml.safe_load(text)["sampling"] == yaml.safe_load(default)["sampling"]
+    assert f"# Profile: {name}." in text
+
+
+def test_smoke_reaches_every_stage_and_method():
+    smoke, default = (yaml.safe_load(profile.render(n)) for n in ("smoke", "default"))
+    assert smoke["grid"]["methods"] == default["grid"]["methods"]
+    assert len(smoke["scenarios"]) == 2
+    assert smoke["grid"]["drop_all"]
+    assert {row["poisoning"] for row in smoke["scenarios"].values()} == set(
+        smoke["poisonings"]
+    )
+
+
+def test_numbers_are_numbers_for_both_yaml_readers():
+    weight = yaml.safe_load(profile.render("paper"))["loss"]["l1_weight"]
+    assert weight == 1e-5
+
+
+def test_writing_a_profile(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    profile.main(["smoke"])
+    assert (tmp_path / "params.yaml").read_text() == profile.render("smoke")
+    profile.main(["default"])
+    assert (tmp_path / "params.yaml").read_text() == profile.render("default")
+    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
+
+
+def test_an_unknown_profile_is_refused_with_the_list(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        profile.main(["smoek"])
+    assert stop.value.code == 2
+    assert "default, paper, smoke" in caplog.text
+    assert not (tmp_path / "params.yaml").exists()
+
+
+def test_an_overlay_cannot_bring_a_key_that_default_lacks(tmp_path, monkeypatch):
+    (tmp_path / "default.yaml").write_text("profile: default\ntrain: {epochs: 3}\n")
+    (tmp_path / "odd.yaml").write_text("train: {epoch: 1}\n")
+    monkeypatch.setattr(profile, "PROFILES", tmp_path)
+    with pytest.raises(ParamsError, match=r"'train\.epoch'"):
+        profile.render("odd")

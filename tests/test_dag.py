@@ -1,0 +1,193 @@
+"""dvc.yaml against the code: every rule holds, and every rule can be broken."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages.check.profile import names, render
+from stages.unlearn.__main__ import METHODS
+from tests import dag_rules as rules
+from tests.dag import Cell, load_cells, load_sources
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def sources():
+    return load_sources(ROOT)
+
+
+def resolve(root: Path, text: str) -> list[Cell]:
+    """Read dvc.yaml with some params.yaml, in a DVC project of its own."""
+    from dvc.repo import Repo
+
+    Repo.init(str(root), no_scm=True).close()
+    shutil.copy(ROOT / "dvc.yaml", root)
+    (root / "params.yaml").write_text(text)
+    return load_cells(root)
+
+
+@pytest.fixture(scope="module", params=["params.yaml", "default", "smoke"])
+def dag(request, tmp_path_factory):
+    """(cells, params) of params.yaml as it is and of the embedded data's profiles."""
+    here = request.param == "params.yaml"
+    text = (ROOT / "params.yaml").read_text() if here else render(request.param)
+    return resolve(tmp_path_factory.mktemp("dag"), text), yaml.safe_load(text)
+
+
+@pytest.fixture(scope="module")
+def cells(dag) -> list[Cell]:
+    return dag[0]
+
+
+@pytest.fixture(scope="module")
+def params(dag):
+    return dag[1]
+
+
+def find(cells: list[Cell], start: str) -> Cell:
+    return next(cell for cell in cells if cell.name.startswith(start))
+
+
+def changed(cells: list[Cell], cell: Cell, **parts: object) -> list[Cell]:
+    return [other if other is not cell else cell._replace(**parts) for other in cells]
+
+
+@pytest.mark.parametrize("profile", names())
+def test_every_profile_parses(profile, tmp_path):
+    text = render(profile)
+    cells = resolve(tmp_path, text)
+    assert rules.outs_match_paths(cells) == []
+    assert rules.params_exist(cells, yaml.safe_load(text)) == []
+
+
+def test_the_dag_has_every_stage(cells, sources):
+    runs = {cell.stage for cell in cells}
+    folders = {path.split("/")[1] for path in sources if path.endswith("__main__.py")}
+    assert runs == folders
+    assert len({cell.name for cell in cells}) == len(cells)
+
+
+def test_code_is_declared(cells, sources, params):
+    assert rules.code_is_declared(cells, sources, params) == []
+
+
+@pytest.mark.parametrize(
+    ("start", "path"),
+    [
+        ("train_oracle@", "stages/common/unet.py"),  # imported by what is imported
+        ("unlearn@", "stages/unlearn/base.py"),
+        ("unlearn@mislabel-30-ssd", "stages/unlearn/ssd.py"),  # chosen by name
+        ("poison@", "stages/poison/mislabel.py"),
+        ("synthesize", "stages/synthesize/ch2.py"),
+        ("report", "stages/report/tables.py"),  # imported inside a function
+        ("check", "stages/unlearn/settings.py"),
+        ("download@", "stages/__init__.py"),
+    ],
+)
+def test_a_missing_dep_is_noticed(cells, sources, params, start, path):
+    cell = find(cells, start)
+    deps = tuple(dep for dep in cell.deps if dep != path)
+    found = rules.code_is_declared(changed(cells, cell, deps=deps), sources, params)
+    assert f"{cell.name}: {path} not in deps" in found
+
+
+@pytest.mark.parametrize(
+    ("start", "path"),
+    [
+        ("unlearn@mislabel-30-finetune", "stages/unlearn/ssd.py"),
+        ("train_oracle@", "stages/common/metrics.py"),
+        ("forget@", "stages/common/gone.py"),
+    ],
+)
+def test_a_dep_too_many_is_noticed(cells, sources, params, start, path):
+    cell = find(cells, start)
+    spare = changed(cells, cell, deps=(*cell.deps, path))
+    found = rules.code_is_declared(spare, sources, params)
+    assert f"{cell.name}: {path} not imported" in found
+
+
+def test_an_import_inside_a_function_is_noticed(cells, sources, params):
+    path = "stages/unlearn/ssd.py"
+    text = sources[path] + "\ndef f():\n    from stages.common import truth\n"
+    found = rules.code_is_declared(cells, sources | {path: text}, params)
+    ssd = [cell.name for cell in cells if cell.option("method") == "ssd"]
+    gone = "stages/common/truth.py not in deps"
+    for name in [cell for cell in ssd if cell.startswith("unlearn@")]:
+        assert f"{name}: {gone}" in found
+    assert not any(line.startswith("unlearn@mislabel-30-finetune") for line in found)
+
+
+def test_outs_match_paths(cells):
+    assert rules.outs_match_paths(cells) == []
+    cell = find(cells, "unlearn@")
+    other = changed(cells, cell, outs=("data/models/elsewhere",))
+    assert len(rules.outs_match_paths(other)) == 1
+    checked = [cell.stage for cell in cells if rules.expected_outs(cell) is not None]
+    assert set(checked) == {
+        "download", "synthesize", "poison", "forget", "train", "unlearn", "evaluate",
+    }  # fmt: skip
+
+
+def test_params_exist(cells, params):
+    assert rules.params_exist(cells, params) == []
+    without = params | {"loss": None}
+    assert any("'loss'" in line for line in rules.params_exist(cells, without))
+    cell = find(cells, "unlearn@mislabel-30-ssd")
+    misspelt = changed(cells, cell, params=("unlearn.sdd",))
+    assert len(rules.params_exist(misspelt, params)) == 1
+
+
+def test_the_grid_is_the_files(params, sources):
+    assert rules.grid_is_files(params, sources, METHODS) == []
+    extra = sources | {"stages/unlearn/scrub.py": "class Params: ...\n"}
+    assert rules.grid_is_files(params, extra, METHODS) == [
+        "METHODS and files differ: scrub"
+    ]
+    grid = params | {"grid": {"methods": ["sdd"]}}
+    assert len(rules.grid_is_files(grid, sources, METHODS)) == 1
+
+
+def test_stages_are_apart(sources):
+    assert rules.stages_are_apart(sources) == []
+    text = "def f():\n    from stages.train.base_models import parse_cell\n"
+    for path in ("stages/common/new.py", "stages/unlearn/new.py"):
+        found = rules.stages_are_apart(sources | {path: text})
+        assert f"{path} imports stages/train/base_models.py" in found
+    relative = {"stages/unlearn/new.py": "from ..train import base_models\n"}
+    assert rules.stages_are_apart(sources | relative)
+
+
+def test_truth_is_kept(cells, sources):
+    assert rules.truth_is_kept(cells, sources) == []
+    text = "from stages.common.truth import read_record\n"
+    found = rules.truth_is_kept(cells, sources | {"stages/unlearn/new.py": text})
+    assert found == ["stages/unlearn/new.py imports the truth"]
+    cell = find(cells, "unlearn@")
+    deps = (*cell.deps, "data/truth/scenario/mislabel-30")
+    found = rules.truth_is_kept(changed(cells, cell, deps=deps), sources)
+    assert found == [f"{cell.name} depends on the truth"]
+
+
+def test_the_threat_model_is_closed(cells):
+    assert rules.closed_threat_model(cells) == []
+    for extra in ("data/kspace/test", "data/export/mislabel-30"):
+        cell = find(cells, "unlearn@")
+        open_ = changed(cells, cell, deps=(*cell.deps, extra))
+        assert rules.closed_threat_model(open_)
+
+
+def test_check_comes_first(cells):
+    assert rules.check_comes_first(cells) == []
+    cell = find(cells, "check")
+    other = changed(cells, cell, outs=("data/other",))
+    assert len(rules.check_comes_first(other)) == len(cells) - 1
+
+
+def test_files_are_short(sources):
+    assert rules.files_are_short(sources) == []
+    assert rules.files_are_short({"stages/a.py": "x\n" * 301}) == [
+        "stages/a.py has 301 lines"
+    ]

@@ -1,0 +1,239 @@
+"""DVC as users use it, on the smoke profile in a temporary copy of the project."""
+
+import json
+import math
+
+import pytest
+
+from stages.common import paths
+from tests.smoke_project import (
+    Project,
+    kill_group,
+    make_project,
+    stages_run,
+    wait_until,
+)
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+SSD = {"unlearn@mislabel-30-ssd", "unlearn@mislabel-random-30-ssd"}
+SSD_FOLLOWERS = {name.replace("unlearn", "evaluate") for name in SSD} | {"report"}
+METHODS = {"retrain", "finetune", "ssd", "bad_teacher", "gradient_ascent"}
+MODELS = {"none", "continue", "oracle", "oracle_continue"} | METHODS
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Project:
+    """The project after one `dvc repro`, committed. Nobody changes it."""
+    project = make_project(tmp_path_factory.mktemp("smoke") / "project")
+    project.dvc("repro")
+    project.commit()
+    return project
+
+
+@pytest.fixture
+def project(finished, tmp_path) -> Project:
+    """A finished project to change."""
+    return finished.copy(tmp_path / "project")
+
+
+def test_every_scenario_and_model_has_numbers_or_a_reason(finished):
+    summary = finished.read("metrics/summary.json")
+    for scenario in ("mislabel-30", "mislabel-random-30"):
+        drop_all = {"drop_all"} if scenario == "mislabel-30" else set()
+        assert set(summary[scenario]) == MODELS | drop_all
+        for model, measures in summary[scenario].items():
+            assert unexplained(measures) == [], (scenario, model)
+            assert math.isfinite(measures["psnr_scope_test"])
+            assert 0 < measures["ssim_test"] < 1
+    row = dict(summary["mislabel-30"]["ssd"])
+    row |= {"psnr_val": None, "ssim_val": math.nan, "nmse_val": None}
+    row["nmse_val_reason"] = "planted"
+    assert unexplained(row) == ["psnr_val", "ssim_val"]
+
+
+def unexplained(measures: dict) -> list[str]:
+    """Measures that are neither a finite number nor null with a reason."""
+    return [
+        name
+        for name, value in measures.items()
+        if not name.endswith("_reason")
+        and not (measures.get(f"{name}_reason") if value is None else finite(value))
+    ]
+
+
+def finite(value: object) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def test_a_second_repro_runs_nothing(finished):
+    log = finished.dvc("repro")
+    assert stages_run(log) == set()
+    assert "up to date" in log
+    assert finished.run("git", "status", "--porcelain") == ""
+
+
+def test_a_methods_parameter_reruns_its_cells_alone(project):
+    log = project.dvc("exp", "run", "-S", "unlearn.ssd.alpha=0.2")
+    assert stages_run(log) == {"check"} | SSD | SSD_FOLLOWERS
+    assert project.downstream(SSD) == SSD_FOLLOWERS
+    rows = shown(project)
+    assert [(row["alpha"], row["metrics"]) for row in rows] == [(0.2, True)]
+
+
+def shown(project: Project) -> list[dict]:
+    """Experiments in `dvc exp show`, without workspace and baseline."""
+    table = json.loads(project.dvc("exp", "show", "--json"))
+    return [
+        {
+            "name": experiment["name"],
+            "state": (experiment.get("executor") or {}).get("state"),
+            "failed": bool(revision.get("error")),
+            "alpha": params(revision)["unlearn"]["ssd"]["alpha"],
+            "score_alpha": params(revision)["report"]["score_alpha"],
+            "metrics": bool((revision.get("data") or {}).get("metrics")),
+        }
+        for baseline in table
+        for experiment in baseline.get("experiments") or []
+        for revision in experiment["revs"][:1]
+    ]
+
+
+def params(revision: dict) -> dict:
+    return revision["data"]["params"]["params.yaml"]["data"]
+
+
+def test_two_queued_experiments_run_side_by_side(project):
+    wanted = {0.3, 0.7}
+    for value in wanted:
+        project.dvc("exp", "run", "--queue", "-S", f"report.score_alpha={value}")
+    project.dvc("queue", "start", "-j", "2")
+    try:
+        wait_until(
+            lambda: (
+                wanted
+                <= {row["score_alpha"] for row in shown(project) if row["metrics"]}
+                and "Running" not in project.dvc("queue", "status")
+            ),
+            seconds=300,
+            pause=3,
+        )
+    finally:
+        project.dvc("queue", "stop", "--kill", code=None)
+    status = project.dvc("queue", "status")
+    assert status.count("Success") == 2, status
+
+
+def test_a_known_share_leaves_poisoning_and_training_alone(project):
+    project.change(lambda p: p["scenarios"]["mislabel-30"].update(known=0.9))
+    changed = project.changed()
+    assert changed == {"check", "forget@mislabel-30", "report"}
+    after = changed | project.downstream(changed - {"check"})
+    assert {name for name in after if name.startswith(("poison", "train"))} == set()
+    assert {name for name in after if name.startswith("unlearn")} == {
+        f"unlearn@mislabel-30-{method}" for method in METHODS
+    }
+
+
+def test_a_new_scenario_runs_its_cells_alone(project):
+    row = {"poisoning": "mislabel-30", "known": 0.7, "seed": 3}
+    project.change(lambda p: p["scenarios"].update({"new": row}))
+    new = {
+        f"{stage}@new-{name}" for stage in ("unlearn", "evaluate") for name in METHODS
+    }
+    assert project.changed() == {"check", "report", "forget@new"} | new
+    log = project.dvc("repro", "evaluate@new-ssd")
+    cells = {"forget@new", "unlearn@new-ssd", "evaluate@new-ssd"}
+    assert stages_run(log) == {"check"} | cells
+
+
+def test_a_removed_scenario_leaves_the_report(project):
+    assert "mislabel-random-30" in (project.root / "metrics/summary.json").read_text()
+    project.change(lambda p: p["scenarios"].pop("mislabel-random-30"))
+    assert stages_run(project.dvc("repro")) == {"check", "report"}
+    for name in ("summary.json", "headline.json", "tables/results.csv"):
+        text = (project.root / "metrics" / name).read_text()
+        assert "mislabel-30" in text
+        assert "mislabel-random-30" not in text
+    figures = {path.name for path in (project.root / "metrics/figures").iterdir()}
+    assert "panels_mislabel-30.png" in figures
+    assert "panels_mislabel-random-30.png" not in figures
+
+
+def test_a_misspelt_parameter_stops_before_any_work(project):
+    project.change(lambda p: p["train"].update(epohcs=3))
+    log = project.dvc("repro", code=None)
+    assert stages_run(log) == {"check"}
+    assert "'train.epohcs' is not a parameter. Did you mean 'epochs'?" in log
+
+
+def test_a_truncated_volume_names_file_and_stage(project):
+    path = project.root / paths.kspace("train") / "icbm-000_FLAIR.h5"
+    content = path.read_bytes()[:5000]
+    path.unlink()  # a link into the cache: never write through it
+    path.write_bytes(content)
+    log = project.run("python", "-m", "stages.train", "--cell", "oracle-0", code=2)
+    assert "icbm-000_FLAIR.h5 cannot be read" in log
+    assert "`dvc repro --force --single-item synthesize`" in log
+    assert "Traceback" not in log
+    assert "synthesize" in project.changed()
+
+
+@pytest.fixture
+def cleanup(request):
+    """`cleanup(process)` ends it and its stages with the test, however that ends."""
+    return lambda process: request.addfinalizer(lambda: kill_group(process))
+
+
+RESULTS = [
+    str(path)
+    for cell in ("oracle-0", "oracle-1")
+    for path in (
+        paths.curve(cell),
+        paths.slice_rows(cell),
+        paths.cell_metrics(cell),
+        paths.checkpoint(cell),
+    )
+]
+
+
+def test_killed_runs_resume_and_end_as_an_unbroken_one(finished, tmp_path, cleanup):
+    """First DVC alone is killed, its stage living on; then the whole group."""
+    broken, whole = (finished.copy(tmp_path / name) for name in ("broken", "whole"))
+    for project in (broken, whole):
+        project.change(lambda p: p["train"].update(epochs=40))
+    unbroken = whole.start("repro", "evaluate_oracle", log=tmp_path / "whole.log")
+    cleanup(unbroken)
+    log = tmp_path / "broken.log"
+
+    first = broken.start("repro", "evaluate_oracle", log=log)
+    cleanup(first)
+    wait_until(lambda: states(broken, "oracle-0"), seconds=90)
+    (stage,) = broken.children(first.pid, "stages.train")
+    stage.suspend()  # so that the next run certainly meets it alive
+    first.kill()
+    first.wait()
+    second = broken.start("repro", "evaluate_oracle", log=log)
+    cleanup(second)
+    wait_until(
+        lambda: "another process works on oracle-0" in log.read_text(), seconds=90
+    )
+    stage.resume()
+    wait_until(lambda: states(broken, "oracle-1"), seconds=90)
+    assert "resumed at step 200 of 200" in log.read_text()
+    kill_group(second)
+
+    text = broken.dvc("repro", "evaluate_oracle")
+    assert "train_oracle@0" not in stages_run(text)
+    assert "train_oracle@1" in stages_run(text)
+    assert "oracle-1: resumed at step" in text
+    assert unbroken.wait(timeout=300) == 0
+    for name in RESULTS:
+        same = (broken.root / name).read_bytes() == (whole.root / name).read_bytes()
+        assert same, name
+    old = finished.root / RESULTS[0]
+    assert old.read_bytes() != (whole.root / RESULTS[0]).read_bytes()
+
+
+def states(project: Project, cell: str) -> list:
+    return list((project.root / paths.scratch(cell)).glob("*/fit.pt"))
