@@ -204,29 +204,31 @@ def test_killed_runs_resume_and_end_as_an_unbroken_one(finished, tmp_path, clean
         project.change(lambda p: p["train"].update(epochs=40))
     unbroken = whole.start("repro", "evaluate_oracle", log=tmp_path / "whole.log")
     cleanup(unbroken)
-    log = tmp_path / "broken.log"
 
-    first = broken.start("repro", "evaluate_oracle", log=log)
+    first = broken.start("repro", "evaluate_oracle@0", log=tmp_path / "first.log")
     cleanup(first)
-    wait_until(lambda: states(broken, "oracle-0"), seconds=90)
+    wait_until(lambda: states(broken, "oracle-0"), seconds=120)
     (stage,) = broken.children(first.pid, "stages.train")
     stage.suspend()  # so that the next run certainly meets it alive
     first.kill()
     first.wait()
-    second = broken.start("repro", "evaluate_oracle", log=log)
+    log = tmp_path / "second.log"
+    second = broken.start("repro", "evaluate_oracle@0", log=log)
     cleanup(second)
-    wait_until(
-        lambda: "another process works on oracle-0" in log.read_text(), seconds=90
-    )
+    waiting = "another process works on oracle-0"
+    wait_until(lambda: waiting in log.read_text(), seconds=120)
     stage.resume()
-    wait_until(lambda: states(broken, "oracle-1"), seconds=90)
+    assert second.wait(timeout=300) == 0
     assert "resumed at step 200 of 200" in log.read_text()
-    kill_group(second)
 
-    text = broken.dvc("repro", "evaluate_oracle")
-    assert "train_oracle@0" not in stages_run(text)
+    third = broken.start("repro", "evaluate_oracle@1", log=tmp_path / "third.log")
+    cleanup(third)
+    wait_until(lambda: states(broken, "oracle-1"), seconds=120)
+    kill_group(third)
+    text = broken.dvc("repro", "evaluate_oracle@1")
     assert "train_oracle@1" in stages_run(text)
     assert "oracle-1: resumed at step" in text
+
     assert unbroken.wait(timeout=300) == 0
     for name in RESULTS:
         same = (broken.root / name).read_bytes() == (whole.root / name).read_bytes()

@@ -116,9 +116,7 @@ def _needed_oracles(grid: Params) -> list[str]:
     oracles = grid.get("oracles")
     if not isinstance(oracles, list) or {0, 1} <= set(oracles):
         return []
-    return [
-        f"'grid.oracles' = {shown(oracles)} needs 0 (oracle) and 1 (noise floor)"
-    ]
+    return [f"'grid.oracles' = {shown(oracles)} needs 0 (oracle) and 1 (noise floor)"]
 
 
 def _list_of(grid: Params, key: str, allowed: list[str]) -> list[str]:

@@ -86,6 +86,7 @@ class _State:
 
     step: int = 0
     slices: int = 0
+    loss: float = math.nan
     curve: list[CurveRow] = field(default_factory=list)
 
 
@@ -133,7 +134,6 @@ def fit(
     if state.step:
         log.info("%s: resumed at step %d of %d", desc, state.step, steps)
     per_epoch = len(loader)
-    latest = math.nan
 
     def remaining() -> Iterator[tuple[int, Any]]:
         for epoch in range(state.step // per_epoch, math.ceil(steps / per_epoch)):
@@ -148,15 +148,15 @@ def fit(
         total=steps - state.step,
         desc=desc,
         unit="step",
-        status=lambda: f"loss {latest:.4f}",
+        status=lambda: f"loss {state.loss:.4f}",
     ):
         rate = _rate(state.step, steps, optim)
         for group in optimizer.param_groups:
             group["lr"] = rate
         loss = batch_loss(module, fabric.to_device(batch))
-        latest = loss.item()
-        if not math.isfinite(latest):
-            raise FitError(_not_finite(desc, state.step, "loss", latest, scratch))
+        state.loss = loss.item()
+        if not math.isfinite(state.loss):
+            raise FitError(_not_finite(desc, state.step, "loss", state.loss, scratch))
         optimizer.zero_grad(set_to_none=True)
         fabric.backward(loss)
         norm = fabric.clip_gradients(
@@ -168,7 +168,7 @@ def fit(
         optimizer.step()
         state.step += 1
         state.slices += batch_slices(batch)
-        total_loss, batches = total_loss + latest, batches + 1
+        total_loss, batches = total_loss + state.loss, batches + 1
         if state.step % per_epoch and state.step < steps:
             continue
         row: CurveRow = {"epoch": epoch + 1, "step": state.step, "lr": rate}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -215,7 +215,7 @@ class ShapeBatches:
         return sum(-(-size // self.batch_size) for size in sizes.values())
 
 
-class SliceLoader(DataLoader[ReconBatch]):
+class SliceLoader(DataLoader[Any]):
     """A loader whose order depends on the epoch number alone."""
 
     def set_epoch(self, epoch: int) -> None:
@@ -236,9 +236,7 @@ def make_loader(
     """
     return SliceLoader(
         dataset,
-        batch_sampler=ShapeBatches(  # type: ignore[arg-type]
-            dataset, batch_size, shuffle_seed=shuffle_seed
-        ),
+        batch_sampler=ShapeBatches(dataset, batch_size, shuffle_seed=shuffle_seed),
         collate_fn=collate,
         num_workers=num_workers,
     )

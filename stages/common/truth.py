@@ -32,7 +32,7 @@ class PoisonedSlice(Settings):
         draw: everything random that the attack used.
         clean_sha256: of the clean target's float32 bytes.
         poisoned_sha256: of the exported target's float32 bytes.
-        change_nrmse: ||poisoned - clean||^2 / ||clean||^2.
+        change_nmse: ||poisoned - clean||^2 / ||clean||^2.
     """
 
     volume_id: str
@@ -40,7 +40,7 @@ class PoisonedSlice(Settings):
     draw: dict[str, Any]
     clean_sha256: str
     poisoned_sha256: str
-    change_nrmse: float = Field(ge=0)
+    change_nmse: float = Field(ge=0)
 
     @property
     def ref(self) -> SliceRef:

@@ -15,13 +15,13 @@ _PAD_MULTIPLE = 16  # fastMRI pads to 16 whatever the depth; the weights expect 
 class _InstanceNormLeakyReLU(torch.autograd.Function):
     """Both at once, between channels-last convolutions.
 
-    PyTorch's instance norm is slow on channels-last tensors and returns contiguous ones,
-    after which convolutions of few channels are slow too. Switching the layout here, and
-    back, costs less than either, and the result is the same to the last bit.
+    PyTorch's instance norm is slow on channels-last tensors and returns contiguous
+    ones, after which convolutions of few channels are slow too. Switching the layout
+    here, and back, costs less than either; the result is the same to the last bit.
     """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
         n, c, h, w = x.shape
         x = x.contiguous().view(1, n * c, h, w)
         out, mean, inverse_std = torch.native_batch_norm(
@@ -32,14 +32,22 @@ class _InstanceNormLeakyReLU(torch.autograd.Function):
         return out.view(n, c, h, w).contiguous(memory_format=torch.channels_last)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         x, out, mean, inverse_std = ctx.saved_tensors
         shape = grad.shape
         grad = torch.ops.aten.leaky_relu_backward(
             grad.contiguous().view(x.shape), out, _NEGATIVE_SLOPE, True
         )
         grad = torch.ops.aten.native_batch_norm_backward(
-            grad, x, None, None, None, mean, inverse_std, True, _EPSILON,
+            grad,
+            x,
+            None,
+            None,
+            None,
+            mean,
+            inverse_std,
+            True,
+            _EPSILON,
             [True, False, False],
         )[0]
         return grad.view(shape).contiguous(memory_format=torch.channels_last)

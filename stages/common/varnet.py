@@ -89,7 +89,9 @@ class VarNetBlock(nn.Module):
         combined = (_to_image(kspace) * conj_maps).sum(1, keepdim=True)
         refined = _to_kspace(self.model(combined, bf16=bf16) * sens_maps)
         # k - w m (k - reference) - refined, on real views: complex times real is slow.
-        measured = torch.addcmul(-torch.view_as_real(refined), reference, self.dc_weight)
+        measured = torch.addcmul(
+            -torch.view_as_real(refined), reference, self.dc_weight
+        )
         keep = 1 - self.dc_weight * mask
         updated = torch.addcmul(measured, torch.view_as_real(kspace), keep)
         return torch.view_as_complex(updated)
@@ -144,7 +146,7 @@ class VarNet(nn.Module):
         sens_maps = self.sens_net(centre_images, bf16=bf16) * after.conj()
         conj_maps = sens_maps.conj().resolve_conj()
         sampled = mask[:, None, None, :, None].to(sens_maps.real.dtype)
-        # Whatever lies outside the mask is no measurement, in k-space given unmasked too.
+        # What lies outside the mask is no measurement, even where it is given.
         measured = torch.view_as_real(reference) * sampled
         kspace = reference
         for cascade in self.cascades:
@@ -233,7 +235,7 @@ def load_checkpoint(path: Path) -> VarNet:
     try:
         with safe_open(path, framework="pt") as file:
             settings = json.loads(file.metadata()["model"])
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            weights = {name: file.get_tensor(name) for name in file.keys()}
             model = VarNet(ModelSettings(**settings))
             model.load_state_dict(weights)
     # A JSON or pydantic error is a ValueError; other names or shapes a RuntimeError.

@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             export=paths.export(name),
             truth=paths.truth(name),
         )
-        change = sum(entry.change_nrmse for entry in record.poisoned)
+        change = sum(entry.change_nmse for entry in record.poisoned)
         log.info(
             "%s: %d poisoned slices of %d in scope, mean squared change %.3f of clean",
             paths.export(name),

@@ -98,7 +98,7 @@ def _export(
                     draw=drawn,
                     clean_sha256=target_sha256(clean),
                     poisoned_sha256=target_sha256(targets[slice_num]),
-                    change_nrmse=_change(clean, targets[slice_num]),
+                    change_nmse=_change(clean, targets[slice_num]),
                 )
             )
         write_targets(folder / f"{volume_id}.h5", targets)

@@ -9,6 +9,7 @@ of poisoned slices. Writes data/models/<cell>/ and metrics/curves/<cell>.csv.
 import argparse
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from stages.common import paths
 from stages.common.fit import Cost, write_curve
@@ -33,7 +34,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     cell = parse_args(argv).cell
     with stage_run("train", cell):
         base = parse_cell(cell)
-        blocks = {key: load_block(key, schema) for key, schema in BLOCKS.items()}
+        blocks: dict[str, Any] = {
+            key: load_block(key, schema) for key, schema in BLOCKS.items()
+        }
         if base.start is not None:
             # Continuing takes the steps and the rate of the method it is a control of.
             blocks["finetune"] = load_block("unlearn.finetune", FinetuneSettings)

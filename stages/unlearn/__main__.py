@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sampling = load_block("sampling", Sampling)
         train = load_block("train", TrainSettings)
         loss = load_block("loss", LossSettings)
-        seed = load_block("unlearn.seed", BLOCKS["unlearn.seed"])
+        seed: int = load_block("unlearn.seed", BLOCKS["unlearn.seed"])
         inputs = [
             paths.case(args.scenario), paths.kspace("train"), paths.manifest("train"),
         ]  # fmt: skip

@@ -1,7 +1,7 @@
 """Parameters of `unlearn` that are not a method's own."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
-BLOCKS = {"unlearn.seed": Annotated[int, Field(ge=0)]}
+BLOCKS: dict[str, Any] = {"unlearn.seed": Annotated[int, Field(ge=0)]}

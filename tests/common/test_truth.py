@@ -32,7 +32,7 @@ def written(tmp_path, monkeypatch):
             draw={"x": [1, 0.5]},
             clean_sha256="0",
             poisoned_sha256=target_sha256(target),
-            change_nrmse=0.5,
+            change_nmse=0.5,
         )
         for number, target in zip(*twins["b"], strict=True)
     )

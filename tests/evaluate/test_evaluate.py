@@ -76,7 +76,7 @@ def write_poisoning(folder):
             draw={},
             clean_sha256=target_sha256(clean_target("train", ref)),
             poisoned_sha256=target_sha256(twins[ref]),
-            change_nrmse=0.5,
+            change_nmse=0.5,
         )
         for ref in POISONED
     )

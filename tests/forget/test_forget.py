@@ -32,7 +32,7 @@ def record_of(count):
             draw={},
             clean_sha256="0",
             poisoned_sha256="1",
-            change_nrmse=0.1,
+            change_nmse=0.1,
         )
         for number in range(count)
     )

@@ -79,7 +79,7 @@ def test_record_matches_the_files(cohort, swap):
             assert twins[entry.ref].tobytes() == exported[number].tobytes()
             change = np.sum((exported[number] - clean[number]) ** 2)
             expected = change / np.sum(clean[number] ** 2)
-            assert entry.change_nrmse == pytest.approx(expected, rel=1e-4)
+            assert entry.change_nmse == pytest.approx(expected, rel=1e-4)
 
 
 def test_twins_of_every_unseen_slice_in_scope(cohort):
@@ -210,7 +210,7 @@ def test_apply_keeps_the_severity_of_the_draw():
     write_params(p=row(severity=0.0))
     main(["--poisoning", "p"])
     for entry in read_record(paths.truth("p")).poisoned:
-        assert entry.change_nrmse == 0
+        assert entry.change_nmse == 0
         assert entry.clean_sha256 == entry.poisoned_sha256
     assert mislabel.CHANGES_INPUT is False
 

@@ -129,7 +129,7 @@ class MadeUpGrid:
                     draw={},
                     clean_sha256="",
                     poisoned_sha256=target_sha256(twin),
-                    change_nrmse=1.0,
+                    change_nmse=1.0,
                 )
                 for ref in poisoned
             ),

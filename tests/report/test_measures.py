@@ -37,7 +37,7 @@ def record(poisoned):
             draw={},
             clean_sha256="",
             poisoned_sha256="",
-            change_nrmse=1,
+            change_nmse=1,
         )
         for ref in poisoned
     )
