@@ -1,0 +1,1 @@
+"""The DAG: a folder is a stage."""

@@ -1,0 +1,1 @@
+"""Stage `forget`: see its README."""

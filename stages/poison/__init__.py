@@ -1,0 +1,1 @@
+"""Stage `poison`: see its README."""

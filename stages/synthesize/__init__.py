@@ -1,0 +1,1 @@
+"""Stage `synthesize`: see its README."""

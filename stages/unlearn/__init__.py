@@ -1,0 +1,1 @@
+"""Stage `unlearn`: see its README."""
