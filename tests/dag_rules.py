@@ -72,14 +72,13 @@ def params_exist(cells: Iterable[Cell], params: Params) -> list[str]:
     return found
 
 
-def grid_is_files(
-    params: Params, sources: Sources, methods: Iterable[str]
-) -> list[str]:
-    """METHODS, the method files and the names in the grid are one list."""
+def grid_is_files(params: Params, sources: Sources) -> list[str]:
+    """Methods and attacks are files; the grid names methods that have parameters."""
     files = set(plugins("unlearn", sources))
-    listed, grid = set(methods), set(params["grid"]["methods"])
-    found = [f"METHODS and files differ: {name}" for name in sorted(listed ^ files)]
-    found += [f"grid.methods has {name}: no such file" for name in sorted(grid - files)]
+    grid = set(params["grid"]["methods"])
+    found = [f"grid.methods has {name}: no such file" for name in sorted(grid - files)]
+    bare = sorted(grid - set(params["unlearn"]))
+    found += [f"grid.methods has {name}: no block in unlearn" for name in bare]
     attacks = set(plugins("poison", sources))
     used = {row["attack"] for row in params["poisonings"].values()}
     return found + [f"attack {name}: no such file" for name in sorted(used - attacks)]

@@ -4,7 +4,7 @@ One source of a known forget set, one file: from the truth and a scenario's sett
 a sorted list of slices.
 """
 
-import numpy as np
+import hashlib
 
 from stages.common.manifest import SliceRef
 from stages.common.params import ParamsError
@@ -16,8 +16,9 @@ def revealed(
 ) -> list[SliceRef]:
     """Reveal a share of the poisoned slices.
 
-    They are put in one order per seed and taken from its start, so that for one seed a
-    smaller known set lies inside a larger one.
+    A slice's place in the order depends on the seed and its identity alone: for one
+    seed, a smaller share lies inside a larger one, and the same slices tend to be found
+    first at every poisoned share.
 
     Args:
         name: of the scenario, for messages.
@@ -36,5 +37,9 @@ def revealed(
             f"{known * len(poisoned):.3g} of the {len(poisoned)} poisoned slices of "
             f"{record.poisoning}; use at least {1 / len(poisoned):.3g}"
         )
-    order = np.random.default_rng(seed).permutation(len(poisoned))
-    return sorted(poisoned[index] for index in order[:count])
+    return sorted(sorted(poisoned, key=lambda ref: _place(ref, seed))[:count])
+
+
+def _place(ref: SliceRef, seed: int) -> bytes:
+    identity = f"{seed}/{ref.volume_id}/{ref.slice_num}"
+    return hashlib.sha256(identity.encode()).digest()

@@ -7,7 +7,6 @@ data/kspace/train. Writes data/models/unlearned/<scenario>/<method>/.
 """
 
 import argparse
-import importlib
 import logging
 from collections.abc import Sequence
 
@@ -20,18 +19,16 @@ from stages.common.runtime import stage_run
 from stages.common.scratch import cell_scratch
 from stages.common.training import TrainSettings, write_cost
 from stages.common.varnet import save_checkpoint
-from stages.unlearn.base import load_case
+from stages.unlearn.base import load_case, load_method
 from stages.unlearn.settings import BLOCKS
 
 log = logging.getLogger("mendmri")
-
-METHODS = ("bad_teacher", "finetune", "gradient_ascent", "retrain", "ssd")
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="stages.unlearn", description=__doc__)
     parser.add_argument("--scenario", required=True, help="row of `scenarios`")
-    parser.add_argument("--method", required=True, choices=METHODS)
+    parser.add_argument("--method", required=True, help="a method file of this stage")
     return parser.parse_args(argv)
 
 
@@ -40,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     cell = f"unlearned/{args.scenario}/{args.method}"
     with stage_run("unlearn", cell):
         # Only the file that runs is imported, so that only it is this cell's code.
-        method = importlib.import_module(f"stages.unlearn.{args.method}")
+        method = load_method(args.method)
         params = load_block(f"unlearn.{args.method}", method.Params)
         sampling = load_block("sampling", Sampling)
         train = load_block("train", TrainSettings)

@@ -21,26 +21,28 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from stages.common.fit import fit
+from stages.common.fit import OptimSettings, fit
 from stages.common.losses import recon_loss
 from stages.common.reconstruct import reconstruct
 from stages.common.runtime import device
 from stages.common.slices import ReconBatch, SliceLoader, make_loader
-from stages.common.training import FinetuneSettings, mean_recon_loss, steps_for
+from stages.common.training import mean_recon_loss, steps_for
 from stages.common.varnet import VarNet
 from stages.unlearn.base import UnlearnCase
 
 
-class Params(FinetuneSettings):
-    """Student's optimizer; its `epochs`, like the teacher's, are passes over D_f*.
+class Params(OptimSettings):
+    """The student's optimizer, and both teachers.
 
     Attributes:
+        epochs: passes of the student over the known forget set.
         teacher_epochs: passes that overfit the teacher to the known forget set.
         teacher_lr: peak learning rate of the teacher.
         gamma: how much of the teacher's surplus is subtracted.
         retain_weight: weight of the retain term.
     """
 
+    epochs: float = Field(gt=0)
     teacher_epochs: float = Field(gt=0)
     teacher_lr: float = Field(gt=0, le=1)
     gamma: float = Field(ge=0)

@@ -1,6 +1,8 @@
 """What an unlearning method is given, and nothing more."""
 
+import importlib
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 from stages.common import paths
@@ -11,6 +13,27 @@ from stages.common.masks import Sampling
 from stages.common.slices import SliceDataset
 from stages.common.training import TrainSettings
 from stages.common.varnet import VarNet, load_checkpoint
+
+
+def method_names() -> list[str]:
+    """Every method file of this folder: those that define `unlearn`."""
+    return sorted(
+        path.stem
+        for path in Path(__file__).parent.glob("*.py")
+        if "\ndef unlearn(" in path.read_text(encoding="utf-8")
+    )
+
+
+def load_method(name: str) -> ModuleType:
+    """Import a method by the name of its file.
+
+    Raises:
+        ValueError: there is no such method; lists those that there are.
+    """
+    if name not in method_names():
+        known = ", ".join(method_names())
+        raise ValueError(f"--method {name} is unknown; there are {known}")
+    return importlib.import_module(f"stages.unlearn.{name}")
 
 
 class UnlearnCase(NamedTuple):

@@ -29,7 +29,7 @@ def unlearn(model: VarNet, case: UnlearnCase, params: Params) -> VarNet:
         case.loss,
         steps=steps_for(params.epochs, case.total, batch_size),
         batch_size=batch_size,
-        seed=case.seed,
+        seed=case.train.seed,
         cost=case.cost,
         desc="finetune",
         scratch=case.scratch / "finetune.pt",

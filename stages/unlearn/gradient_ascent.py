@@ -9,17 +9,22 @@ at most steps x lr x clip_norm long: (1 - SSIM) is bounded, the L1 term is not.
 
 import copy
 
+from pydantic import Field
 from torch import Tensor
 
-from stages.common.fit import fit, sgd
+from stages.common.fit import OptimSettings, fit, sgd
 from stages.common.slices import ReconBatch, make_loader
-from stages.common.training import FinetuneSettings, mean_recon_loss, steps_for
+from stages.common.training import mean_recon_loss, steps_for
 from stages.common.varnet import VarNet
 from stages.unlearn.base import UnlearnCase
 
 
-class Params(FinetuneSettings):
-    """Ascent; `epochs` are passes over the known forget set."""
+class Params(OptimSettings):
+    """Attributes:
+    epochs: passes over the known forget set.
+    """
+
+    epochs: float = Field(gt=0)
 
 
 def unlearn(model: VarNet, case: UnlearnCase, params: Params) -> VarNet:

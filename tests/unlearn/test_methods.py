@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 
 import h5py
 import numpy as np
@@ -14,7 +15,8 @@ from stages.common.manifest import SliceRef, read_manifest, write_slices
 from stages.common.masks import column_mask
 from stages.common.params import ParamsError, validate
 from stages.common.varnet import load_checkpoint
-from stages.unlearn.__main__ import METHODS, main
+from stages.unlearn.__main__ import main
+from stages.unlearn.base import load_method, method_names
 from tests.unlearn.toy_case import (
     KNOWN,
     PARAMS_FILE,
@@ -27,6 +29,9 @@ from tests.unlearn.toy_case import (
 )
 
 pytestmark = pytest.mark.usefixtures("tiny_cohort")
+
+
+METHODS = method_names()
 
 
 @pytest.fixture(params=METHODS)
@@ -103,12 +108,21 @@ def test_without_strength_nothing_changes(tmp_path, name, changes):
 def test_methods_are_the_files_and_the_grid():
     folder = PARAMS_FILE.parent / "stages" / "unlearn"
     files = {
-        path.stem for path in folder.glob("*.py") if "def unlearn(" in path.read_text()
+        path.stem
+        for path in folder.glob("*.py")
+        if "\ndef unlearn(" in path.read_text()
     }
     params = yaml.safe_load(PARAMS_FILE.read_text())
     assert set(METHODS) == files
-    assert set(params["grid"]["methods"]) <= set(METHODS)
-    assert set(METHODS) <= set(params["unlearn"])
+    assert set(params["grid"]["methods"]) <= files
+    assert files <= set(params["unlearn"])
+
+
+def test_an_unknown_method_lists_those_there_are():
+    with pytest.raises(
+        ValueError, match=r"sdd is unknown; there are bad_teacher, .*ssd"
+    ):
+        load_method("sdd")
 
 
 @pytest.mark.parametrize(
@@ -154,10 +168,31 @@ def scramble_what_is_not_known() -> None:
 def test_no_method_sees_the_truth(method, tmp_path):
     """Leakage: neither data/truth nor what the k-space files hold beside the mask."""
     write_case()
-    (paths.DATA / "truth").mkdir()
+    refs = read_manifest(paths.manifest("train")).refs()
+    poisoned = [ref for ref in refs if ref.volume_id.endswith("FLAIR")]
+    for folder in (paths.truth("s"), paths.answers("s")):
+        write_slices(folder / "record.json", poisoned)
+        write_slices(folder / "known.json", poisoned)
+    write_slices(paths.drop_list("s"), poisoned)
     _, before, _ = run(method, tmp_path, "before")
-    (paths.DATA / "truth").rmdir()
+    shutil.rmtree(paths.DATA / "truth")
+    paths.drop_list("s").unlink()
     scramble_what_is_not_known()
+    _, after, _ = run(method, tmp_path, "after")
+    assert fingerprint(before) == fingerprint(after)
+
+
+def test_targets_written_again_change_nothing(method, tmp_path):
+    """How a file was written must not tell which of its slices are poisoned."""
+    write_case()
+    _, before, _ = run(method, tmp_path, "before")
+    for path in (paths.case("s") / "targets").iterdir():
+        with h5py.File(path) as file:
+            target, attrs = file["reconstruction_rss"][:], dict(file.attrs)
+        path.unlink()
+        with h5py.File(path, "w") as file:
+            file.create_dataset("reconstruction_rss", data=target, compression="gzip")
+            file.attrs.update(attrs)
     _, after, _ = run(method, tmp_path, "after")
     assert fingerprint(before) == fingerprint(after)
 
