@@ -31,7 +31,10 @@ def find_stale(*, in_git: Collection[str]) -> list[str]:
         return [f"{LOCK} is missing: no stage has been run"]
     lock = yaml.safe_load(LOCK.read_text(encoding="utf-8"))
     stages = (lock or {}).get("stages", {})
-    return [*stale_stages(_status(), stages, in_git), *broken_links(stages)]
+    # DVC keeps what removed stages left in the lock file: it says nothing about today.
+    dag = _dag()
+    current = {name: stage for name, stage in stages.items() if name in dag}
+    return [*stale_stages(_status(), current, in_git), *broken_links(current)]
 
 
 def stale_stages(
@@ -78,9 +81,18 @@ def _holds(in_git: Collection[str], path: str) -> bool:
 
 
 def _status() -> dict[str, Any]:
-    command = [sys.executable, "-m", "dvc", "status", "--json"]
+    status: dict[str, Any] = json.loads(_dvc("status", "--json"))
+    return status
+
+
+def _dag() -> set[str]:
+    return set(_dvc("stage", "list", "--name-only").split())
+
+
+def _dvc(*arguments: str) -> str:
+    command = [sys.executable, "-m", "dvc", *arguments]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     if answer.returncode:
-        raise StaleError(f"`dvc status` failed: {answer.stderr.strip()}")
-    status: dict[str, Any] = json.loads(answer.stdout)
-    return status
+        problem = answer.stderr.strip()
+        raise StaleError(f"`dvc {' '.join(arguments)}` failed: {problem}")
+    return answer.stdout

@@ -105,6 +105,12 @@ def _edit(path: str, change: Callable[[Any], None]) -> None:
     Path(path).write_text(json.dumps(content))
 
 
+def _edit_lock(change: Callable[[Any], None]) -> None:
+    lock = yaml.safe_load(Path("dvc.lock").read_text())
+    change(lock)
+    Path("dvc.lock").write_text(yaml.safe_dump(lock, sort_keys=False))
+
+
 def _edit_text(path: str, old: str, new: str) -> None:
     text = Path(path).read_text()
     assert old in text
@@ -133,6 +139,14 @@ class TestGreen:
         code, out = _run_gate(capsys)
         assert code == 0
         assert "removed (light left the grid)" in out
+
+    def test_what_a_removed_stage_left_in_the_lock_is_no_failure(self, capsys):
+        def leave(lock: Any) -> None:
+            gone = {"cmd": "true", "deps": [{"path": "data/model", "md5": "0" * 32}]}
+            lock["stages"]["unlearn@scrub"] = gone
+
+        _edit_lock(leave)
+        assert _run_gate(capsys)[0] == 0
 
     def test_the_report_is_written(self, capsys, tmp_path):
         _, out = _run_gate(capsys, "--report", str(tmp_path / "report.md"))
