@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from stages.check import discover, profile
+from stages.check import consistency, discover, profile
 from stages.check.explain import did_you_mean, listed, problems_of, shown
 from stages.common.params import ParamsError, find_block
 
@@ -23,6 +23,7 @@ def find_problems(params: Params) -> list[str]:
     found += _methods(params, [key for key, _ in blocks])
     found += _names(params)
     found += _references(params)
+    found += consistency.problems(params)
     return list(dict.fromkeys(found))
 
 

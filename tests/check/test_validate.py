@@ -64,6 +64,12 @@ MISTAKES = [
     ("grid.drop_all", ["nothing"], ["'grid.drop_all' = 'nothing'", "mislabel-30"]),
     ("gate.psnr.better", "more", ["'gate.psnr.better' = 'more'", "'higher'"]),
     ("profile", "smok", ["'profile' = 'smok'", "Did you mean 'smoke'?"]),
+    ("poisonings.mislabel-30.scope.contrast", "FLIAR", ["'FLIAR'", "'FLAIR'?"]),
+    ("poisonings.mislabel-30.scope.scanner", "b", ["'b'", "sim-0.3T-a"]),
+    ("poisonings.mislabel-30.settings.other", "T1", ["settings.other' = 'T1'", "T1w"]),
+    ("sampling.center_fraction", 0.001, ["keeps no centre column of the 80"]),
+    ("sampling.acceleration", 16, ["'sampling.acceleration' = 16", "centre columns"]),
+    ("synthesize.sources.test", "ch3", ["'synthesize.sources.test'"]),
     ("download.sources", ["icbm153"], ["'icbm153'", "'icbm152'"]),
 ]
 
