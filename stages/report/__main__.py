@@ -37,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _write_numbers(plan: Plan) -> None:
-    from stages.report import tables
+    from stages.report import plots, tables
+    from stages.report.figures import read_curves
     from stages.report.summary import summarise
 
     summary = summarise(plan)
@@ -47,9 +48,9 @@ def _write_numbers(plan: Plan) -> None:
         "headline.json": json.dumps(headline, indent=1, allow_nan=False) + "\n",
         "tables/results.md": tables.markdown(summary, plan),
         "tables/results.csv": tables.as_csv(summary, plan),
-        "plots/healing.csv": tables.healing_csv(summary, plan),
-        "plots/damage.csv": tables.damage_csv(summary, plan),
     }
+    drawn = plots.series(summary, read_curves(plan), plan)
+    outputs |= {f"plots/{name}": text for name, text in drawn.items()}
     for name, text in outputs.items():
         write_text(METRICS / name, text)
         log.info("wrote %s", METRICS / name)

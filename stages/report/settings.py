@@ -123,7 +123,7 @@ def _scenario(name: str, key: str, poisoning: _Poisoning, grid: _Grid) -> Scenar
         name=name,
         poisoning=key,
         share=poisoning.share,
-        scoped=bool(poisoning.scope),
+        scoped=any(part is not None for part in poisoning.scope.values()),
         family=f"{poisoning.attack} ({described})" if described else poisoning.attack,
         cells=cells,
     )

@@ -29,41 +29,38 @@ COLUMNS = (
     Column("score", "score", 3, False),
 )
 DASH = "–"
+_UNSCOPED = " The attack has no outside: it is all unseen slices here."
 
 
-def headline(summary: Summary, plan: Plan) -> dict[str, Any]:
-    """What a person wants to see first, two levels deep: `dvc metrics show --md`.
+def headline(summary: Summary, plan: Plan) -> dict[str, float | None]:
+    """What a person wants to see first, flat, for `dvc metrics show --md`.
 
-    The best method is chosen on validation and reported on test.
+    `poison_costs_db_<scenario>` is what the poison cost on unseen slices of the scope;
+    `healing_<scenario>` what the method that is best on validation undoes of that.
     """
     run = summary["_run"]
-    lines: dict[str, Any] = {
+    lines: dict[str, float | None] = {
         "convergence_gain_db": run["convergence_gain_db"],
         "seed_gap_db": run["oracle_seed_gap_test_db"],
     }
     for scenario in plan.scenarios:
         models = summary[scenario.name]
-        lines[scenario.name] = {
-            "damage_db": models[NONE]["behind_oracle_scope_test_db"],
-            **_best(models, scenario),
-        }
+        damage = models[NONE]["behind_oracle_scope_test_db"]
+        lines[f"poison_costs_db_{scenario.name}"] = damage
+        best = best_method(models, scenario)
+        healed = models[best]["healing_scope_test"] if best else None
+        lines[f"healing_{scenario.name}"] = healed
     return lines
 
 
-def _best(models: Summary, scenario: Scenario) -> dict[str, Any]:
+def best_method(models: Summary, scenario: Scenario) -> str | None:
+    """The method with the highest PSNR on validation slices of the scope."""
     ranked = [
         (models[name]["psnr_scope_val"], name)
         for name in scenario.methods
         if models[name]["psnr_scope_val"] is not None
     ]
-    if not ranked:
-        return {}
-    name = max(ranked)[1]
-    return {
-        "best": name,
-        "healing": models[name]["healing_scope_test"],
-        "outside_db": models[name]["damage_outside_db"],
-    }
+    return max(ranked)[1] if ranked else None
 
 
 def markdown(summary: Summary, plan: Plan) -> str:
@@ -99,7 +96,7 @@ def _table(models: Summary, scenario: Scenario) -> list[str]:
         f"## {scenario.name}\n",
         f"{scenario.percent} of the training slices poisoned ({forget} slices, "
         f"{known} of them known); {scope[0]} test slices of {scope[1]} subjects in "
-        "the scope.\n",
+        f"the scope.{'' if scenario.scoped else _UNSCOPED}\n",
         _line(titles),
         _line(["---", *["---:"] * len(COLUMNS), "---"]),
     ]
@@ -149,28 +146,6 @@ def as_csv(summary: Summary, plan: Plan) -> str:
             identity = [scenario.name, scenario.share, name]
             rows.append(identity + [values[key] for key in header[3:]])
     return _csv(header, rows)
-
-
-def healing_csv(summary: Summary, plan: Plan) -> str:
-    """What `dvc plots` draws: healing by share; rows without a value are left out."""
-    return _long_csv(summary, plan, "healing_scope_test", "healing")
-
-
-def damage_csv(summary: Summary, plan: Plan) -> str:
-    """What `dvc plots` draws: PSNR change outside the scope by share."""
-    return _long_csv(summary, plan, "damage_outside_db", "damage_outside_db")
-
-
-def _long_csv(summary: Summary, plan: Plan, measure: str, name: str) -> str:
-    header = ["share", "method", name, f"{name}_low", f"{name}_high", "scenario"]
-    rows = []
-    for scenario in plan.scenarios:
-        for model in scenario.methods:
-            values = summary[scenario.name][model]
-            numbers = [values[measure + end] for end in ("", "_low", "_high")]
-            if numbers[0] is not None:
-                rows.append([scenario.share, model, *numbers, scenario.name])
-    return _csv(header, sorted(rows, key=lambda row: (row[1], row[0], row[-1])))
 
 
 def _csv(header: list[str], rows: list[list[Any]]) -> str:

@@ -5,12 +5,13 @@ import json
 from pathlib import Path
 
 import h5py
+import pandas as pd
 import pytest
 import yaml
 
 from stages.common import paths
 from stages.common.params import ParamsError
-from stages.report import tables
+from stages.report import plots, tables
 from stages.report.__main__ import main
 from stages.report.settings import read_plan
 from stages.report.summary import summarise
@@ -117,16 +118,13 @@ def test_run_says_whether_it_converged(summary):
     assert run["converged"] is True
 
 
-def test_headline_is_two_levels_and_short(made):
+def test_headline_is_flat_and_short(made):
     plan, summary = made
     headline = tables.headline(summary, plan)
-    assert headline["mislabel-30"]["best"] == "finetune"
-    flat = [
-        value
-        for item in headline.values()
-        for value in (item.values() if isinstance(item, dict) else [item])
-    ]
-    assert len(flat) == 2 + 4 * len(SHARES)
+    best = summary["mislabel-30"]["finetune"]["healing_scope_test"]
+    assert headline["healing_mislabel-30"] == best
+    assert not any(isinstance(value, dict) for value in headline.values())
+    assert len(headline) == 2 + 2 * len(SHARES)
 
 
 def test_tables_have_a_row_per_model(made):
@@ -136,8 +134,24 @@ def test_tables_have_a_row_per_model(made):
     assert "no measurable damage" in text
     rows = list(csv.DictReader(tables.as_csv(summary, plan).splitlines()))
     assert len(rows) == 9 + 10
-    plotted = list(csv.DictReader(tables.healing_csv(summary, plan).splitlines()))
-    assert {row["scenario"] for row in plotted} == {"mislabel-30"}
+
+
+def test_plots_have_a_file_per_series_and_no_empty_cell(made):
+    plan, summary = made
+    curve = pd.DataFrame(
+        {"epoch": [1, 2], "val_loss": [None, 0.2], "val_psnr": [None, 30.0]}
+    ).assign(val_ssim=[None, 0.9])
+    files = plots.series(summary, {"poisoned/mislabel-30": curve}, plan)
+    assert files["validation/poisoned-mislabel-30.csv"].splitlines() == [
+        "epoch,val_loss,val_psnr,val_ssim",
+        "2,0.2,30.0,0.9",
+    ]
+    drawn = list(csv.DictReader(files["healing/finetune.csv"].splitlines()))
+    # 1 % does no measurable damage: there is nothing to heal and nothing to draw.
+    assert [float(row["share"]) for row in drawn] == [0.3]
+    assert float(drawn[0]["healing"]) == pytest.approx(
+        summary["mislabel-30"]["finetune"]["healing_scope_test"]
+    )
 
 
 def test_removed_scenario_is_ignored(content):
