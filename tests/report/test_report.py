@@ -136,17 +136,18 @@ def test_tables_have_a_row_per_model(made):
     assert len(rows) == 9 + 10
 
 
-def test_plots_have_a_file_per_series_and_no_empty_cell(made):
+def test_plots_have_a_line_per_series_and_no_empty_cell(made):
     plan, summary = made
     curve = pd.DataFrame(
         {"epoch": [1, 2], "val_loss": [None, 0.2], "val_psnr": [None, 30.0]}
     ).assign(val_ssim=[None, 0.9])
     files = plots.series(summary, {"poisoned/mislabel-30": curve}, plan)
-    assert files["validation/poisoned-mislabel-30.csv"].splitlines() == [
-        "epoch,val_loss,val_psnr,val_ssim",
-        "2,0.2,30.0,0.9",
+    assert files["validation.csv"].splitlines() == [
+        "epoch,val_psnr,series",
+        "2,30.0,poisoned/mislabel-30",
     ]
-    drawn = list(csv.DictReader(files["healing/finetune.csv"].splitlines()))
+    rows = list(csv.DictReader(files["healing.csv"].splitlines()))
+    drawn = [row for row in rows if row["series"] == "finetune"]
     # 1 % does no measurable damage: there is nothing to heal and nothing to draw.
     assert [float(row["share"]) for row in drawn] == [0.3]
     assert float(drawn[0]["healing"]) == pytest.approx(
