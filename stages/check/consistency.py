@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from stages.check import discover
 from stages.check.explain import did_you_mean, listed, shown
 
 Params = dict[str, Any]
@@ -38,7 +39,7 @@ def _scopes(params: Params) -> list[str]:
 
 def _sources(params: Params) -> list[str]:
     fetched = _at(params, "download", "sources")
-    if not isinstance(fetched, list):
+    if not isinstance(fetched, list) or not set(fetched) <= set(discover.sources()):
         return []
     used = _mapping(_at(params, "synthesize", "sources"))
     return [

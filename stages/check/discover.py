@@ -35,6 +35,15 @@ def plugins(stage: str) -> list[str]:
     ]
 
 
+def sources() -> list[str]:
+    """Names of the source files of `download`: those that define `SOURCE`."""
+    return [
+        path.stem
+        for path in sorted((STAGES / "download").glob("*.py"))
+        if "\nSOURCE = " in path.read_text(encoding="utf-8")
+    ]
+
+
 def plugin_schema(stage: str, name: str) -> Any:
     return importlib.import_module(f"stages.{stage}.{name}").Params
 

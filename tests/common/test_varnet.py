@@ -55,13 +55,24 @@ def relative(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_numbers_and_gradients_are_those_of_fastmri(shape):
+def test_numbers_are_those_of_fastmri(shape):
     theirs, ours = reference(), VarNet(SETTINGS)
     ours.load_state_dict(theirs.state_dict())
     kspace, mask, low = example(*shape)
     expected, found = run_reference(theirs, kspace, mask, low), ours(kspace, mask, low)
     assert found.shape == expected.shape == (shape[0], *shape[2:4])
     assert relative(found, expected) < 1e-5
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_gradients_are_those_of_fastmri(shape):
+    """In double precision: in single, rounding decides on which side of 0 a ReLU is."""
+    theirs, ours = reference(), VarNet(SETTINGS)
+    ours.load_state_dict(theirs.state_dict())
+    theirs, ours = theirs.double(), ours.double()
+    kspace, mask, low = example(*shape)
+    kspace = kspace.to(torch.complex128)
+    expected, found = run_reference(theirs, kspace, mask, low), ours(kspace, mask, low)
     weights = torch.rand(found.shape, generator=torch.Generator().manual_seed(0))
     (expected * weights).sum().backward()
     (found * weights).sum().backward()
@@ -69,7 +80,7 @@ def test_numbers_and_gradients_are_those_of_fastmri(shape):
     largest = max(parameter.grad.norm() for parameter in named.values())
     for name, parameter in ours.named_parameters():
         difference = (parameter.grad - named[name].grad).norm()
-        assert difference < 1e-3 * named[name].grad.norm() + 1e-5 * largest, name
+        assert difference < 1e-4 * named[name].grad.norm() + 1e-6 * largest, name
 
 
 def test_weights_go_both_ways():
