@@ -85,15 +85,16 @@ def to_markdown(changes: Sequence[Change], stale: Sequence[str], *, base: str) -
 
 
 def _row(change: Change) -> str:
-    both = change.old is not None and change.new is not None
-    gain = change.new - change.old if both else None  # type: ignore[operator]
+    gain = "-"
+    if change.old is not None and change.new is not None:
+        gain = f"{change.new - change.old:+.4g}"
     verdict = change.verdict.upper() if change.verdict == REGRESSION else change.verdict
     cells = [
         change.path,
         change.name or "-",
         _shown(change.old),
         _shown(change.new),
-        "-" if gain is None else f"{gain:+.4g}",
+        gain,
         f"{verdict} ({change.note})" if change.note else verdict,
     ]
     return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
