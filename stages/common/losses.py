@@ -3,7 +3,6 @@
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional
 
 from stages.common.params import Settings
 
@@ -33,7 +32,7 @@ def ssim(output: Tensor, target: Tensor, max_value: Tensor) -> Tensor:
     moments = torch.stack(
         [output, target, output * output, target * target, output * target], dim=1
     )
-    means = functional.avg_pool2d(moments, _WINDOW, stride=1)
+    means = _window_sum(_window_sum(moments, -2), -1) / _WINDOW**2
     mean_x, mean_y, square_x, square_y, product = means.unbind(1)
     unbiased = _WINDOW**2 / (_WINDOW**2 - 1)
     variance_x = unbiased * (square_x - mean_x * mean_x)
@@ -42,6 +41,18 @@ def ssim(output: Tensor, target: Tensor, max_value: Tensor) -> Tensor:
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     structure = (2 * covariance + c2) / (variance_x + variance_y + c2)
     return (luminance * structure).mean(dim=(1, 2))
+
+
+def _window_sum(x: Tensor, dim: int) -> Tensor:
+    """Sums of seven neighbours along a dimension, which loses six entries.
+
+    Four additions instead of the seven reads of an average pooling, which took a
+    twentieth of a training step.
+    """
+    count = x.shape[dim] - _WINDOW + 1
+    twos = x.narrow(dim, 0, count + 5) + x.narrow(dim, 1, count + 5)
+    fours = twos.narrow(dim, 0, count) + twos.narrow(dim, 2, count)
+    return fours + twos.narrow(dim, 4, count) + x.narrow(dim, 6, count)
 
 
 def recon_loss(

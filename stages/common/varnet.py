@@ -23,6 +23,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from stages.common.coil_ops import (
+    data_consistency,
+    reduce_coils,
+    root_sum_of_squares,
+    to_image,
+    unit_energy,
+)
 from stages.common.params import Settings
 from stages.common.unet import NormUnet
 from stages.common.volume import atomic_path
@@ -49,13 +56,8 @@ class SensitivityModel(nn.Module):
     def forward(self, images: Tensor, *, bf16: bool) -> Tensor:
         """(N, coils, H, W) complex images of the centre -> maps with unit RSS."""
         batch, coils, height, width = images.shape
-        maps = self.norm_unet(images.reshape(-1, 1, height, width), bf16=bf16)
-        maps = maps.reshape(batch, coils, height, width)
-        # A slice without signal has maps of zero, not NaN, and a finite gradient.
-        parts = torch.view_as_real(maps)
-        energy = parts.square().sum(dim=(1, 4), keepdim=True)
-        tiny = torch.finfo(energy.dtype).tiny
-        return torch.view_as_complex(parts * energy.clamp_min(tiny).rsqrt())
+        maps = self.norm_unet(images.reshape(-1, height, width), bf16=bf16)
+        return unit_energy(maps.reshape(batch, coils, height, width))
 
 
 class VarNetBlock(nn.Module):
@@ -70,9 +72,8 @@ class VarNetBlock(nn.Module):
         self,
         kspace: Tensor,
         reference: Tensor,
-        mask: Tensor,
+        sampled: Tensor,
         sens_maps: Tensor,
-        conj_maps: Tensor,
         *,
         bf16: bool,
     ) -> Tensor:
@@ -80,21 +81,16 @@ class VarNetBlock(nn.Module):
 
         Args:
             kspace: (N, coils, H, W) complex, current estimate.
-            reference: (N, coils, H, W, 2) float, what was measured, 0 elsewhere.
-            mask: (N, 1, 1, W, 1) float, 1 where sampled.
+            reference: (N, coils, H, W) complex, what was measured.
+            sampled: (N, W) float, 1 where sampled: the rest of `reference` is not read.
             sens_maps: (N, coils, H, W) complex, modulated like the images.
-            conj_maps: their conjugates, computed once.
             bf16: run the U-Net in bfloat16.
         """
-        combined = (_to_image(kspace) * conj_maps).sum(1, keepdim=True)
-        refined = _to_kspace(self.model(combined, bf16=bf16) * sens_maps)
-        # k - w m (k - reference) - refined, on real views: complex times real is slow.
-        measured = torch.addcmul(
-            -torch.view_as_real(refined), reference, self.dc_weight
+        combined, kspace = reduce_coils(kspace, sens_maps)
+        refined = self.model(combined, bf16=bf16)
+        return data_consistency(
+            refined, sens_maps, kspace, reference, sampled, self.dc_weight
         )
-        keep = 1 - self.dc_weight * mask
-        updated = torch.addcmul(measured, torch.view_as_real(kspace), keep)
-        return torch.view_as_complex(updated)
 
 
 class VarNet(nn.Module):
@@ -140,26 +136,16 @@ class VarNet(nn.Module):
         before, after = _centring(width, masked_kspace.device)
         reference = _rows_to_image(masked_kspace) * before
         acs = _centre_columns(width, num_low_frequencies, mask.device)
-        centre_images = _to_image(reference * acs) * after
+        centre_images = to_image(reference * acs) * after
         # In the cascades an image carries conj(after); the maps take it up, so that
         # combining coils gives the true image and expanding it the modulated ones.
         sens_maps = self.sens_net(centre_images, bf16=bf16) * after.conj()
-        conj_maps = sens_maps.conj().resolve_conj()
-        sampled = mask[:, None, None, :, None].to(sens_maps.real.dtype)
         # What lies outside the mask is no measurement, even where it is given.
-        measured = torch.view_as_real(reference) * sampled
+        sampled = mask.to(sens_maps.real.dtype)
         kspace = reference
         for cascade in self.cascades:
-            kspace = cascade(kspace, measured, sampled, sens_maps, conj_maps, bf16=bf16)
-        return _root_sum_of_squares(_to_image(kspace))
-
-
-def _to_image(kspace: Tensor) -> Tensor:
-    return torch.fft.ifft(kspace, norm="ortho")
-
-
-def _to_kspace(image: Tensor) -> Tensor:
-    return torch.fft.fft(image, norm="ortho")
+            kspace = cascade(kspace, reference, sampled, sens_maps, bf16=bf16)
+        return root_sum_of_squares(to_image(kspace))
 
 
 def _rows_to_image(kspace: Tensor) -> Tensor:
@@ -198,12 +184,6 @@ def _centre_columns(width: int, count: int, device: torch.device) -> Tensor:
     columns = torch.zeros(width, device=device)
     columns[start : start + count] = 1
     return columns
-
-
-def _root_sum_of_squares(images: Tensor) -> Tensor:
-    """(N, coils, H, W) complex -> (N, H, W); finite gradient where all coils are 0."""
-    energy = torch.view_as_real(images).square().sum(dim=(1, 4))
-    return energy.clamp_min(torch.finfo(energy.dtype).tiny).sqrt()
 
 
 def build_varnet(settings: ModelSettings, *, seed: int) -> VarNet:
