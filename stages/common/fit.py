@@ -2,25 +2,32 @@
 
 import csv
 import io
+import itertools
 import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from stages.common.devices import (
+    data_parallel,
+    on_rank_zero,
+    sum_over_ranks,
+    world_size,
+)
 from stages.common.params import Settings
 from stages.common.runtime import device, progress
+from stages.common.slices import ReconBatch
 from stages.common.varnet import VarNet
 from stages.common.volume import atomic_path, write_text
 
 log = logging.getLogger("mendmri")
 
-BatchT = TypeVar("BatchT")
 BatchLoss = Callable[[VarNet, Any], Tensor]
 CurveRow = dict[str, float]
 
@@ -90,6 +97,63 @@ class _State:
     curve: list[CurveRow] = field(default_factory=list)
 
 
+class _Run(NamedTuple):
+    """A training under way."""
+
+    model: VarNet
+    optimizer: torch.optim.Optimizer
+    optim: OptimSettings
+    state: _State
+    steps: int
+    desc: str
+    scratch: Path | None
+
+    def step(self, loss: Tensor) -> None:
+        """Take one optimizer step along a loss.
+
+        Raises:
+            FitError: the loss or a gradient is not finite.
+        """
+        self.state.loss = sum_over_ranks(loss.detach()).item() / world_size()
+        self._require_finite("loss", self.state.loss)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        groups = self.optimizer.param_groups
+        norm = torch.nn.utils.clip_grad_norm_(
+            [parameter for group in groups for parameter in group["params"]],
+            self.optim.clip_norm,
+        )
+        self._require_finite("gradient", norm.item())
+        for group in groups:
+            group["lr"] = _rate(self.state.step, self.steps, self.optim)
+        self.optimizer.step()
+        self.state.step += 1
+
+    def save(self) -> None:
+        if self.scratch is None:
+            return
+        content = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "state": vars(self.state),
+        }
+        # Written by Python, which alone says what is wrong when the disk is full.
+        image = io.BytesIO()
+        torch.save(content, image)
+        with atomic_path(self.scratch) as temporary:
+            temporary.write_bytes(image.getbuffer())
+
+    def _require_finite(self, what: str, value: float) -> None:
+        if math.isfinite(value):
+            return
+        good = self.scratch is not None and self.scratch.exists()
+        raise FitError(
+            f"{self.desc}: {what} is {value} at step {self.state.step}: lower the "
+            "learning rate or look for damaged samples"
+            + (f"; the last good state is {self.scratch}" if good else "")
+        )
+
+
 def fit(
     model: VarNet,
     loader: EpochLoader,
@@ -106,10 +170,13 @@ def fit(
 ) -> list[CurveRow]:
     """Train `model` in place for a number of optimizer steps.
 
+    Of several ranks each calls it with the same arguments; every step is that of one
+    process with the whole batch, and rank 0 alone keeps the state.
+
     Args:
         model: what is trained.
         loader: batches; their order depends on the epoch number alone.
-        batch_loss: (model, batch) -> scalar loss, averaged over the batch.
+        batch_loss: (model, batch) -> scalar loss, averaged by `ReconBatch.mean`.
         optim: rate, weight decay and clipping.
         steps: optimizer steps; the rate is annealed to zero over them.
         cost: counts the slices and steps of this call.
@@ -125,52 +192,26 @@ def fit(
     Raises:
         FitError: the loss is not finite; names the step and the last good state.
     """
-    # Seconds of start-up that only training should pay for.
-    from lightning_fabric import Fabric
-
-    fabric = Fabric(accelerator=device().type, devices=1)
-    module, optimizer = fabric.setup(model.train(), make_optimizer(model, optim))
+    module = data_parallel(model.train())
+    optimizer = make_optimizer(model, optim)
     state = _restore(scratch, model, optimizer)
     if state.step:
         log.info("%s: resumed at step %d of %d", desc, state.step, steps)
-    per_epoch = len(loader)
-
-    def remaining() -> Iterator[tuple[int, Any]]:
-        for epoch in range(state.step // per_epoch, math.ceil(steps / per_epoch)):
-            loader.set_epoch(epoch)
-            for batch in loader:
-                if state.step < steps:
-                    yield epoch, batch
-
+    run = _Run(model, optimizer, optim, state, steps, desc, scratch)
     total_loss, batches = 0.0, 0
     for epoch, batch in progress(
-        remaining(),
+        _remaining(loader, state, steps),
         total=steps - state.step,
         desc=desc,
         unit="step",
         status=lambda: f"loss {state.loss:.4f}",
     ):
-        rate = _rate(state.step, steps, optim)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        loss = batch_loss(module, fabric.to_device(batch))
-        state.loss = loss.item()
-        if not math.isfinite(state.loss):
-            raise FitError(_not_finite(desc, state.step, "loss", state.loss, scratch))
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(loss)
-        norm = fabric.clip_gradients(
-            module, optimizer, max_norm=optim.clip_norm, error_if_nonfinite=False
-        )
-        if norm is not None and not math.isfinite(norm):
-            message = _not_finite(desc, state.step, "gradient", float(norm), scratch)
-            raise FitError(message)
-        optimizer.step()
-        state.step += 1
+        run.step(batch_loss(module, _on_device(batch)))
         state.slices += batch_slices(batch)
         total_loss, batches = total_loss + state.loss, batches + 1
-        if state.step % per_epoch and state.step < steps:
+        if state.step % len(loader) and state.step < steps:
             continue
+        rate = optimizer.param_groups[0]["lr"]
         row: CurveRow = {"epoch": epoch + 1, "step": state.step, "lr": rate}
         row["train_loss"] = total_loss / batches
         total_loss, batches = 0.0, 0
@@ -179,16 +220,16 @@ def fit(
             row |= validate(model)
             model.train()
         state.curve.append(row)
-        _save(scratch, model, optimizer, state)
+        on_rank_zero(run.save)
     cost.gradient_steps += state.step
     cost.slices_forward_backward += state.slices
     return state.curve
 
 
 def batch_slices(batch: Any) -> int:
-    """Slices in a batch, or in all parts of a tuple of batches."""
-    if hasattr(batch, "refs"):
-        return len(batch.refs)
+    """Slices in a batch, over all ranks, or in all members of a tuple of batches."""
+    if isinstance(batch, ReconBatch):
+        return batch.total
     return sum(batch_slices(part) for part in batch)
 
 
@@ -209,32 +250,34 @@ def _rate(step: int, steps: int, optim: OptimSettings) -> float:
     return optim.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / (steps - warm)))
 
 
-def _not_finite(
-    desc: str, step: int, what: str, value: float, scratch: Path | None
-) -> str:
-    kept = f"; the last good state is {scratch}" if scratch and scratch.exists() else ""
-    return (
-        f"{desc}: {what} is {value} at step {step}: lower the learning rate or "
-        f"look for damaged samples{kept}"
-    )
+def _remaining(
+    loader: EpochLoader, state: _State, steps: int
+) -> Iterator[tuple[int, Any]]:
+    """(epoch, batch) of each step that is left; nothing is read beyond the last."""
+    for epoch in range(state.step // len(loader), math.ceil(steps / len(loader))):
+        loader.set_epoch(epoch)
+        for batch in itertools.islice(loader, steps - state.step):
+            yield epoch, batch
 
 
-def _save(scratch: Path | None, model: VarNet, optimizer: Any, state: _State) -> None:
-    if scratch is None:
-        return
-    content = {
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "state": vars(state),
-    }
-    with atomic_path(scratch) as temporary:
-        torch.save(content, temporary)
+def _on_device(batch: Any) -> Any:
+    if isinstance(batch, ReconBatch):
+        return batch.to(device())
+    return tuple(_on_device(part) for part in batch)
 
 
 def _restore(scratch: Path | None, model: VarNet, optimizer: Any) -> _State:
-    if scratch is None or not scratch.exists():
+    """Take up what rank 0 finds; the other ranks may see another file system."""
+    content = on_rank_zero(lambda: _load(scratch))
+    if content is None:
         return _State()
-    content = torch.load(scratch, weights_only=True, map_location=device())
     model.load_state_dict(content["model"])
     optimizer.load_state_dict(content["optimizer"])
     return _State(**content["state"])
+
+
+def _load(scratch: Path | None) -> dict[str, Any] | None:
+    if scratch is None or not scratch.exists():
+        return None
+    content: dict[str, Any] = torch.load(scratch, weights_only=True, map_location="cpu")
+    return content

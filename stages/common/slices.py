@@ -1,50 +1,41 @@
-"""Samples and batches: k-space under its one mask, and the target beside it."""
+"""Samples in memory, and batches of them: for one process, or its part of them."""
 
-from collections.abc import Iterator, Sequence
+import copy
+import math
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from stages.common.launch import launch
 from stages.common.manifest import SliceRef
-from stages.common.masks import Sampling, column_mask
-from stages.common.volume import VolumeError, open_volume
+from stages.common.masks import Sampling
+from stages.common.order import BatchOrder, Part
+from stages.common.samples import ReconSample, SliceFiles
 
 # Above this size a data set streams from HDF5 instead of staying in memory.
 CACHE_BYTES = 4 * 2**30
 
 
-class ReconSample(NamedTuple):
-    """One slice as whoever trains has it.
+class ReconBatch(NamedTuple):
+    """Slices of one shape: (N, coils, H, W), (N, W), (N, H', W'), (N,).
 
-    Attributes:
-        masked_kspace: (coils, H, W) complex64, zero where not sampled.
-        mask: (W,) bool, sampled columns.
-        num_low_frequencies: fully sampled centre columns.
-        target: (H', W') float32.
-        max_value: `max` of the volume that the target comes from: SSIM's data range.
-        ref: which slice this is.
+    Of several ranks each has its part of a batch: `total` and `share` are those of
+    `order.Part`.
     """
 
-    masked_kspace: torch.Tensor
-    mask: torch.Tensor
+    masked_kspace: Tensor
+    mask: Tensor
     num_low_frequencies: int
-    target: torch.Tensor
-    max_value: float
-    ref: SliceRef
-
-
-class ReconBatch(NamedTuple):
-    """Slices of one shape: (N, coils, H, W), (N, W), (N, H', W'), (N,)."""
-
-    masked_kspace: torch.Tensor
-    mask: torch.Tensor
-    num_low_frequencies: int
-    target: torch.Tensor
-    max_value: torch.Tensor
+    target: Tensor
+    max_value: Tensor
     refs: tuple[SliceRef, ...]
+    total: int
+    share: float
 
     def to(self, device: torch.device) -> "ReconBatch":
         return self._replace(
@@ -54,27 +45,36 @@ class ReconBatch(NamedTuple):
             max_value=self.max_value.to(device, non_blocking=True),
         )
 
+    def mean(self, values: Tensor) -> Tensor:
+        """Average over the whole batch: what a loss function returns.
+
+        Args:
+            values: (N,) one value per slice.
+
+        Returns:
+            Scalar. Its mean over the ranks is the mean over the whole batch; in a
+            process of its own it is the plain mean.
+        """
+        return values.mean() * self.share
+
 
 class _Memory:
-    """Samples kept for the next epoch, up to `CACHE_BYTES` with restricted sets."""
+    """Samples kept for the next epoch, up to a limit shared with restricted sets."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
         self.samples: dict[SliceRef, ReconSample] = {}
+        self.limit = limit
         self.bytes = 0
 
     def keep(self, sample: ReconSample) -> None:
         size = sample.masked_kspace.nbytes + sample.target.nbytes
-        if self.bytes + size <= CACHE_BYTES:
+        if self.bytes + size <= self.limit:
             self.samples[sample.ref] = sample
             self.bytes += size
 
 
 class SliceDataset(Dataset[ReconSample]):
-    """Slices of one split, by identity.
-
-    The closed threat model is kept here: what leaves is masked k-space, and with
-    `targets` the clean image inside the k-space file is never read.
-    """
+    """Slices of one split, by identity, under their one mask; see `SliceFiles`."""
 
     def __init__(
         self,
@@ -83,18 +83,21 @@ class SliceDataset(Dataset[ReconSample]):
         sampling: Sampling,
         *,
         targets: Path | None = None,
+        targets_by: str = "poison",
+        keep: bool = True,
     ) -> None:
         """Args:
         kspace: folder of volume files.
         refs: the slices, in the order of the data set.
         sampling: mask family, acceleration and seed.
         targets: folder of exported targets; None reads each volume's own (clean) one.
+        targets_by: DVC stage that writes `targets`, named in errors.
+        keep: hold what was read in memory for the next epoch, if it fits.
         """
-        self.kspace = kspace
+        self.files = SliceFiles(kspace, targets, targets_by)
         self.refs = list(refs)
         self.sampling = sampling
-        self.targets = targets
-        self._memory = _Memory()
+        self._memory = _Memory(cache_bytes() if keep else 0)
         self._shapes: dict[str, tuple[int, ...]] = {}
 
     def __len__(self) -> int:
@@ -104,67 +107,54 @@ class SliceDataset(Dataset[ReconSample]):
         ref = self.refs[index]
         sample = self._memory.samples.get(ref)
         if sample is None:
-            sample = self._read(ref)
+            sample = self.files.read(ref, self.sampling)
             self._memory.keep(sample)
         return sample
 
     def restrict(self, refs: Sequence[SliceRef]) -> "SliceDataset":
         """Same files, other slices; what is in memory is shared."""
-        other = SliceDataset(self.kspace, refs, self.sampling, targets=self.targets)
-        other._memory = self._memory
-        other._shapes = self._shapes
+        other = copy.copy(self)
+        other.refs = list(refs)
         return other
 
-    def shape(self, index: int) -> tuple[int, ...]:
-        """(coils, H, W) of a slice, without reading it."""
-        volume_id = self.refs[index].volume_id
-        if volume_id not in self._shapes:
-            with open_volume(self._path(volume_id), made_by="synthesize") as file:
-                self._shapes[volume_id] = file["kspace"].shape[1:]
-        return self._shapes[volume_id]
+    def streamed(self) -> "SliceDataset":
+        """The same slices, each read whenever it is asked for."""
+        other = copy.copy(self)
+        other._memory = _Memory(0)
+        return other
 
-    def _path(self, volume_id: str) -> Path:
-        return self.kspace / f"{volume_id}.h5"
+    def shapes(self) -> list[tuple[int, ...]]:
+        """(coils, H, W, H', W') of each slice, without reading it."""
+        for volume_id in dict.fromkeys(ref.volume_id for ref in self.refs):
+            if volume_id not in self._shapes:
+                self._shapes[volume_id] = self.files.shape(volume_id)
+        return [self._shapes[ref.volume_id] for ref in self.refs]
 
-    def _read(self, ref: SliceRef) -> ReconSample:
-        path = self._path(ref.volume_id)
-        with open_volume(path, made_by="synthesize") as file:
-            if ref.slice_num >= len(file["kspace"]):
-                raise VolumeError(
-                    f"{path} has {len(file['kspace'])} slices, "
-                    f"slice {ref.slice_num} was asked for"
-                )
-            kspace = file["kspace"][ref.slice_num]
-            if self.targets is None:
-                target, max_value = _read_target(file, ref)
-        if self.targets is not None:
-            exported = self.targets / f"{ref.volume_id}.h5"
-            with open_volume(exported, made_by="poison") as file:
-                target, max_value = _read_target(file, ref)
-        width = kspace.shape[-1]
-        mask = column_mask(self.sampling, ref, width)
-        # Not a product with the mask: that keeps the sign of what was not sampled.
-        kspace[..., ~mask] = 0
-        return ReconSample(
-            masked_kspace=torch.from_numpy(kspace),
-            mask=torch.from_numpy(mask),
-            num_low_frequencies=self.sampling.num_low_frequencies(width),
-            target=torch.from_numpy(target),
-            max_value=max_value,
-            ref=ref,
+    def fits(self) -> bool:
+        """Whether memory holds all of it, so that files are read once."""
+        size = sum(
+            8 * coils * height * width + 4 * math.prod(target)
+            for coils, height, width, *target in self.shapes()
         )
+        return size <= self._memory.limit
+
+    @property
+    def kspace(self) -> Path:
+        return self.files.kspace
 
 
-def _read_target(file: "object", ref: SliceRef) -> tuple[np.ndarray, float]:
-    target = file["reconstruction_rss"][ref.slice_num]  # type: ignore[index]
-    max_value = float(file.attrs["max"])  # type: ignore[attr-defined]
-    if not max_value > 0:
-        raise VolumeError(f"{ref.volume_id}: attribute max = {max_value}, must be > 0")
-    return target, max_value
+def cache_bytes() -> int:
+    """What one process may keep in memory: MENDMRI_CACHE_GB is for a machine."""
+    given = os.environ.get("MENDMRI_CACHE_GB")
+    try:
+        limit = CACHE_BYTES if given is None else int(float(given) * 2**30)
+    except ValueError:
+        raise ValueError(f"MENDMRI_CACHE_GB = {given} is no number") from None
+    return limit // launch().per_node
 
 
 def collate(samples: Sequence[ReconSample]) -> ReconBatch:
-    """Stack slices of one shape."""
+    """Stack slices of one shape to a batch of their own."""
     return ReconBatch(
         masked_kspace=torch.stack([sample.masked_kspace for sample in samples]),
         mask=torch.stack([sample.mask for sample in samples]),
@@ -172,71 +162,76 @@ def collate(samples: Sequence[ReconSample]) -> ReconBatch:
         target=torch.stack([sample.target for sample in samples]),
         max_value=torch.tensor([sample.max_value for sample in samples]),
         refs=tuple(sample.ref for sample in samples),
+        total=len(samples),
+        share=1.0,
     )
 
 
-class ShapeBatches:
-    """Batches of indices whose slices share a shape; order drawn from (seed, epoch)."""
+class _Batches(Dataset[ReconBatch]):
+    """A data set of whole batches, so that their parts know what they are parts of."""
 
-    def __init__(
-        self, dataset: SliceDataset, batch_size: int, *, shuffle_seed: int | None
-    ) -> None:
-        self.dataset = dataset
-        self.batch_size = batch_size
-        self.shuffle_seed = shuffle_seed
-        self.epoch = 0
+    def __init__(self, samples: SliceDataset) -> None:
+        self.samples = samples
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order = np.arange(len(self.dataset))
-        rng = None
-        if self.shuffle_seed is not None:
-            rng = np.random.default_rng([self.shuffle_seed, self.epoch])
-            rng.shuffle(order)
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for index in order.tolist():
-            groups.setdefault(self.dataset.shape(index), []).append(index)
-        batches = [
-            group[start : start + self.batch_size]
-            for group in groups.values()
-            for start in range(0, len(group), self.batch_size)
-        ]
-        if rng is not None and len(groups) > 1:
-            rng.shuffle(batches)
-        return iter(batches)
-
-    def __len__(self) -> int:
-        sizes: dict[tuple[int, ...], int] = {}
-        for index in range(len(self.dataset)):
-            shape = self.dataset.shape(index)
-            sizes[shape] = sizes.get(shape, 0) + 1
-        return sum(-(-size // self.batch_size) for size in sizes.values())
+    def __getitem__(self, part: Part) -> ReconBatch:
+        batch = collate([self.samples[index] for index in part.indices])
+        return batch._replace(total=part.total, share=part.share)
 
 
-class SliceLoader(DataLoader[Any]):
+class SliceLoader(DataLoader[ReconBatch]):
     """A loader whose order depends on the epoch number alone."""
 
+    def __init__(self, dataset: SliceDataset, order: BatchOrder) -> None:
+        # Workers help where each epoch reads files again, and need no memory of theirs.
+        workers = 0 if dataset.fits() else worker_count()
+        super().__init__(
+            _Batches(dataset.streamed() if workers else dataset),
+            sampler=order,
+            batch_size=None,
+            collate_fn=_as_it_is,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+        )
+        self.order = order
+
     def set_epoch(self, epoch: int) -> None:
-        self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
+        self.order.epoch = epoch
 
 
 def make_loader(
-    dataset: SliceDataset,
-    *,
-    batch_size: int,
-    shuffle_seed: int | None = None,
-    num_workers: int = 0,
+    dataset: SliceDataset, *, batch_size: int, shuffle_seed: int | None = None
 ) -> SliceLoader:
-    """Batches of one shape each, in order or shuffled by (seed, epoch).
+    """Batches to train on: of several ranks each has its part of every batch.
 
     The order of an epoch depends on its number alone (`set_epoch`), so that a resumed
     run sees the same batches.
+
+    Args:
+        dataset: the slices.
+        batch_size: slices of a step, over all ranks.
+        shuffle_seed: draws the order of each epoch; None keeps that of the data set.
     """
-    return SliceLoader(
-        dataset,
-        batch_sampler=ShapeBatches(dataset, batch_size, shuffle_seed=shuffle_seed),
-        collate_fn=collate,
-        num_workers=num_workers,
-    )
+    order = BatchOrder(dataset.shapes(), batch_size, shuffle_seed=shuffle_seed)
+    return SliceLoader(dataset, order)
+
+
+def rank_loader(dataset: SliceDataset, *, batch_size: int) -> SliceLoader:
+    """Batches, in order, to measure or sum over: each rank has whole ones of its own.
+
+    Put the results together with `devices.gathered` or `devices.sum_over_ranks`. The
+    batches are those of one process, and so is what a model makes of them, to the bit.
+    """
+    return SliceLoader(dataset, BatchOrder(dataset.shapes(), batch_size, whole=True))
+
+
+def worker_count() -> int:
+    """Processes that read ahead, MENDMRI_WORKERS; none where it is not set."""
+    given = os.environ.get("MENDMRI_WORKERS") or "0"
+    if not given.isdigit():
+        raise ValueError(f"MENDMRI_WORKERS = {given} is no number of processes")
+    return int(given)
+
+
+def _as_it_is(batch: Any) -> Any:
+    """Stand in for the loader's own collation: batches come collated."""
+    return batch

@@ -8,11 +8,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from stages.common.devices import gathered
 from stages.common.fit import BatchLoss, Cost, CurveRow, OptimSettings, fit
 from stages.common.losses import LossSettings, psnr, recon_loss, ssim
 from stages.common.reconstruct import reconstruct
 from stages.common.runtime import device
-from stages.common.slices import ReconBatch, SliceDataset, make_loader
+from stages.common.slices import ReconBatch, SliceDataset, make_loader, rank_loader
 from stages.common.varnet import VarNet
 from stages.common.volume import write_text
 
@@ -42,7 +43,8 @@ def mean_recon_loss(settings: LossSettings) -> BatchLoss:
 
     def batch_loss(model: VarNet, batch: ReconBatch) -> Tensor:
         output = reconstruct(model, batch)
-        return recon_loss(output, batch.target, batch.max_value, settings).mean()
+        losses = recon_loss(output, batch.target, batch.max_value, settings)
+        return batch.mean(losses)
 
     return batch_loss
 
@@ -70,7 +72,7 @@ def train_reconstruction(
     """Train `model` in place on a data set with the reconstruction loss; see `fit`."""
     validate = None
     if val is not None:
-        val_loader = make_loader(val, batch_size=batch_size)
+        val_loader = rank_loader(val, batch_size=batch_size)
 
         def validate(model: VarNet) -> CurveRow:
             return validation_row(model, val_loader, loss)
@@ -93,20 +95,21 @@ def train_reconstruction(
 def validation_row(
     model: VarNet, loader: Iterable[ReconBatch], loss: LossSettings
 ) -> CurveRow:
-    """Mean loss, PSNR (dB) and SSIM over a loader's slices."""
+    """Mean loss, PSNR (dB) and SSIM over the slices of a `rank_loader`."""
     model.eval()
-    losses, psnrs, ssims = [], [], []
+    measured = []
     for batch in loader:
         batch = batch.to(device())
         output = reconstruct(model, batch)
-        losses.append(recon_loss(output, batch.target, batch.max_value, loss))
-        psnrs.append(psnr(output, batch.target, batch.max_value))
-        ssims.append(ssim(output, batch.target, batch.max_value))
-    return {
-        "val_loss": torch.cat(losses).mean().item(),
-        "val_psnr": torch.cat(psnrs).mean().item(),
-        "val_ssim": torch.cat(ssims).mean().item(),
-    }
+        values = [
+            recon_loss(output, batch.target, batch.max_value, loss),
+            psnr(output, batch.target, batch.max_value),
+            ssim(output, batch.target, batch.max_value),
+        ]
+        measured.append(torch.stack(values).cpu())
+    names = ("val_loss", "val_psnr", "val_ssim")
+    columns = torch.cat(gathered(measured), dim=1)
+    return {name: c.mean().item() for name, c in zip(names, columns, strict=True)}
 
 
 def write_cost(path: Path, cost: Cost) -> None:

@@ -35,7 +35,12 @@ class VolumeError(ValueError):
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path` that replaces it only on success."""
+    """Yield a temporary name beside `path` that replaces it only on success.
+
+    Raises:
+        OSError: it could not be written; names the file, as Python does not for a full
+            disk.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(
         dir=path.parent, prefix=f".{path.name}.", suffix=".part"
@@ -49,8 +54,26 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Yield an HDF5 file that is written whole or not at all.
+
+    It is made in memory: where the disk is full, HDF5 ends the process with a
+    segmentation fault, and Python raises an error.
+    """
+    with h5py.File.in_memory() as file:
+        yield file
+        file.flush()
+        image = file.id.get_file_image()
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(image)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -99,7 +122,7 @@ def check_volume(volume: Volume, name: str) -> None:
 def write_volume(path: Path, volume: Volume) -> None:
     """Check a volume and write it, chunked by slice, whole or not at all."""
     check_volume(volume, path.name)
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with new_hdf5(path) as file:
         # track_times off: the same volume gives the same bytes.
         for key, array in (
             ("kspace", volume.kspace),
@@ -142,7 +165,7 @@ def open_volume(path: Path, *, made_by: str) -> Iterator[h5py.File]:
 
 def write_targets(path: Path, target: np.ndarray) -> None:
     """Write a volume's exported targets, (slices, H', W') float32, with their `max`."""
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with new_hdf5(path) as file:
         file.create_dataset(
             "reconstruction_rss",
             data=target.astype(np.float32, copy=False),

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stages.common import paths
+from stages.common.launch import relaunch
 from stages.common.masks import Sampling
 from stages.common.params import load_block
 from stages.common.runtime import device, stage_run
@@ -40,7 +41,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    with stage_run("evaluate", args.cell or f"references/{args.poisoning}"):
+    cell = args.cell or f"references/{args.poisoning}"
+    with stage_run("evaluate", cell, many_devices=True):
         settings = load_block("evaluate", EvaluateSettings)
         sampling = load_block("sampling", Sampling)
         # Imported late: a misspelt parameter should not wait for torch.
@@ -75,4 +77,5 @@ def _mismatch(args: argparse.Namespace) -> str | None:
 
 
 if __name__ == "__main__":
+    relaunch("stages.evaluate")
     main()

@@ -1,13 +1,19 @@
-"""Evaluate one model on every split, or the references on a poisoning's twins."""
+"""Evaluate one model on every split, or the references on a poisoning's twins.
 
+Of several ranks each measures other batches; rank 0 writes what all of them found.
+"""
+
+import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from stages.common import paths
+from stages.common.devices import gathered, on_rank_zero
 from stages.common.manifest import Manifest, SliceRef, VolumeRecord, read_manifest
 from stages.common.truth import TruthRecord, read_record, read_twins
 from stages.common.varnet import load_checkpoint
@@ -21,13 +27,29 @@ REFERENCES = ("oracle-0", "oracle-1", "oracle_continue")
 Twins = dict[SliceRef, np.ndarray]
 
 
-class Measured(NamedTuple):
-    """One slice through one model, and its poisoned twin if it has one."""
+class Slices(NamedTuple):
+    """What is to be measured.
 
-    split: str
-    volume: VolumeRecord
-    result: Reconstruction
-    twin: np.ndarray | None
+    Attributes:
+        manifests: split -> its volumes.
+        refs: split -> the slices to run a model on.
+        twins: the poisoned twins of some of them.
+        shown: those whose images the report shows.
+    """
+
+    manifests: dict[str, Manifest]
+    refs: dict[str, list[SliceRef]]
+    twins: Twins
+    shown: set[SliceRef]
+
+
+class Found(NamedTuple):
+    """What one slice gave: rows, and the images if it is shown."""
+
+    ref: SliceRef
+    row: rows.Row | None
+    twin_row: rows.Row | None
+    images: panels.Images | None
 
 
 def evaluate_cell(cell: str, *, truth: Path | None, how: HowToRun) -> None:
@@ -41,29 +63,9 @@ def evaluate_cell(cell: str, *, truth: Path | None, how: HowToRun) -> None:
     manifests = _manifests()
     record, twins = _read_truth(truth)
     refs = {split: manifest.refs() for split, manifest in manifests.items()}
-    shown = _panel_refs(manifests, record)
-    slice_rows: list[rows.Row] = []
-    twin_rows: list[rows.Row] = []
-    images: dict[str, panels.Images] = {}
-    for item in _measure(cell, manifests, refs, twins, how):
-        slice_rows.append(rows.slice_row(item.split, item.volume, item.result))
-        if item.twin is not None:
-            twin_rows.append(
-                rows.twin_row(item.split, item.volume, item.result, item.twin)
-            )
-        if item.result.ref in shown:
-            images[panels.group_of(item.result.ref)] = _images(item)
-    summary = headline.read_cost(paths.cost(cell))
-    if record is None:
-        summary = headline.split_headline(slice_rows) | summary
-    else:
-        rows.write_rows(paths.twin_rows(cell), twin_rows, rows.TWIN_COLUMNS)
-        summary = headline.poisoning_headline(slice_rows, twin_rows, record) | summary
-    rows.write_rows(paths.slice_rows(cell), slice_rows, rows.SLICE_COLUMNS)
-    headline.write_headline(paths.cell_metrics(cell), summary)
-    panels.write_panels(paths.panels(cell), images)
-    counts = len(slice_rows), len(twin_rows), len(images)
-    log.info("%s: %d slices, %d twins, %d panels", cell, *counts)
+    slices = Slices(manifests, refs, twins, _panel_refs(manifests, record))
+    found = _measure(cell, slices, how)
+    on_rank_zero(partial(_write_cell, cell, found, record))
 
 
 def evaluate_references(poisoning: str, *, how: HowToRun) -> None:
@@ -78,38 +80,96 @@ def evaluate_references(poisoning: str, *, how: HowToRun) -> None:
         split: [ref for ref in manifest.refs() if ref in twins or ref in shown]
         for split, manifest in manifests.items()
     }
-    twin_rows: list[rows.Row] = []
+    slices = Slices(manifests, refs, twins, shown)
+    found = {
+        cell: _measure(cell, slices, how, against_clean=False) for cell in REFERENCES
+    }
+    on_rank_zero(partial(_write_references, f"references/{poisoning}", found))
+
+
+def _measure(
+    cell: str, slices: Slices, how: HowToRun, *, against_clean: bool = True
+) -> list[Found]:
+    """Run a cell's model over slices of every split, in order."""
+    model = load_checkpoint(paths.checkpoint(cell))
+    found: list[Found] = []
+    for split, refs in slices.refs.items():
+        if not refs:
+            continue
+        find = partial(_find, split, slices, slices.manifests[split].by_id())
+        batches = reconstructions(model, split, refs, how, desc=f"{cell} {split}")
+        mine = [
+            [find(result, against_clean=against_clean) for result in batch]
+            for batch in batches
+        ]
+        found += itertools.chain.from_iterable(gathered(mine))
+    return found
+
+
+def _find(
+    split: str,
+    slices: Slices,
+    volumes: dict[str, VolumeRecord],
+    result: Reconstruction,
+    *,
+    against_clean: bool,
+) -> Found:
+    ref = result.ref
+    volume = volumes[ref.volume_id]
+    twin = slices.twins.get(ref)
+    images = None
+    if ref in slices.shown:
+        images = panels.panel_images(result)
+        if twin is not None:
+            images["exported" if split == "train" else "twin"] = twin
+    return Found(
+        ref=ref,
+        row=rows.slice_row(split, volume, result) if against_clean else None,
+        twin_row=None if twin is None else rows.twin_row(split, volume, result, twin),
+        images=images,
+    )
+
+
+def _write_cell(cell: str, found: list[Found], record: TruthRecord | None) -> None:
+    slice_rows = [item.row for item in found if item.row is not None]
+    twin_rows = [item.twin_row for item in found if item.twin_row is not None]
+    summary = headline.read_cost(paths.cost(cell))
+    if record is None:
+        summary = headline.split_headline(slice_rows) | summary
+    else:
+        rows.write_rows(paths.twin_rows(cell), twin_rows, rows.TWIN_COLUMNS)
+        summary = headline.poisoning_headline(slice_rows, twin_rows, record) | summary
+    rows.write_rows(paths.slice_rows(cell), slice_rows, rows.SLICE_COLUMNS)
+    headline.write_headline(paths.cell_metrics(cell), summary)
+    images = _images(found)
+    panels.write_panels(paths.panels(cell), images)
+    counts = len(slice_rows), len(twin_rows), len(images)
+    log.info("%s: %d slices, %d twins, %d panels", cell, *counts)
+
+
+def _write_references(key: str, found: dict[str, list[Found]]) -> None:
+    twin_rows = [
+        {"cell": cell, **item.twin_row}
+        for cell, items in found.items()
+        for item in items
+        if item.twin_row is not None
+    ]
     images: dict[str, panels.Images] = {}
-    for cell in REFERENCES:
-        for item in _measure(cell, manifests, refs, twins, how):
-            if item.twin is not None:
-                row = rows.twin_row(item.split, item.volume, item.result, item.twin)
-                twin_rows.append({"cell": cell, **row})
-            if item.result.ref in shown:
-                images[panels.group_of(item.result.ref, [cell])] = _images(item)
-    key = f"references/{poisoning}"
+    for cell, items in found.items():
+        images |= _images(items, [cell])
     rows.write_rows(paths.twin_rows(key), twin_rows, ("cell", *rows.TWIN_COLUMNS))
     panels.write_panels(paths.panels(key), images)
     log.info("%s: %d twins, %d panels", key, len(twin_rows), len(images))
 
 
-def _measure(
-    cell: str,
-    manifests: dict[str, Manifest],
-    refs: dict[str, list[SliceRef]],
-    twins: Twins,
-    how: HowToRun,
-) -> Iterator[Measured]:
-    """Run a cell's model over slices of every split."""
-    model = load_checkpoint(paths.checkpoint(cell))
-    for split, manifest in manifests.items():
-        if not refs[split]:
-            continue
-        volumes = manifest.by_id()
-        desc = f"{cell} {split}"
-        for result in reconstructions(model, split, refs[split], how, desc=desc):
-            volume = volumes[result.ref.volume_id]
-            yield Measured(split, volume, result, twins.get(result.ref))
+def _images(
+    found: Iterable[Found], prefix: Iterable[str] = ()
+) -> dict[str, panels.Images]:
+    return {
+        panels.group_of(item.ref, prefix): item.images
+        for item in found
+        if item.images is not None
+    }
 
 
 def _manifests() -> dict[str, Manifest]:
@@ -139,10 +199,3 @@ def _panel_refs(
     if record is not None:
         shown += panels.poisoned_panels(record)
     return set(shown)
-
-
-def _images(item: Measured) -> panels.Images:
-    images = panels.panel_images(item.result)
-    if item.twin is not None:
-        images["exported" if item.split == "train" else "twin"] = item.twin
-    return images

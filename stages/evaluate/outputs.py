@@ -12,7 +12,7 @@ from stages.common.manifest import SliceRef
 from stages.common.masks import Sampling
 from stages.common.reconstruct import reconstruct
 from stages.common.runtime import progress
-from stages.common.slices import ReconBatch, SliceDataset, make_loader
+from stages.common.slices import ReconBatch, SliceDataset, rank_loader
 from stages.common.varnet import VarNet
 
 
@@ -44,20 +44,23 @@ class HowToRun(NamedTuple):
 
 def reconstructions(
     model: VarNet, split: str, refs: Sequence[SliceRef], how: HowToRun, *, desc: str
-) -> Iterator[Reconstruction]:
-    """Reconstruct slices of a split, beside their clean targets.
+) -> Iterator[list[Reconstruction]]:
+    """Reconstruct slices of a split batch by batch, beside their clean targets.
+
+    Of several ranks each has the batches that `slices.rank_loader` deals it.
 
     Raises:
         ValueError: an output is not finite.
     """
     model = model.to(how.device).eval()
-    dataset = SliceDataset(paths.kspace(split), refs, how.sampling, targets=None)
-    loader = make_loader(dataset, batch_size=how.batch_size)
+    # Each slice is read once: memory would not pay.
+    dataset = SliceDataset(paths.kspace(split), refs, how.sampling, keep=False)
+    loader = rank_loader(dataset, batch_size=how.batch_size)
     for batch in progress(loader, total=len(loader), desc=desc):
         with torch.inference_mode():
             output = reconstruct(model, batch.to(how.device)).float().cpu()
         _check_finite(output, batch)
-        yield from _unpack(batch, output)
+        yield list(_unpack(batch, output))
 
 
 def _check_finite(output: Tensor, batch: ReconBatch) -> None:

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from stages.common import paths
+from stages.common.devices import on_rank_zero
 from stages.common.fit import Cost, write_curve
+from stages.common.launch import relaunch
 from stages.common.params import load_block
 from stages.common.runtime import stage_run
 from stages.common.scratch import cell_scratch
@@ -32,7 +34,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     cell = parse_args(argv).cell
-    with stage_run("train", cell):
+    with stage_run("train", cell, many_devices=True):
         base = parse_cell(cell)
         blocks: dict[str, Any] = {
             key: load_block(key, schema) for key, schema in BLOCKS.items()
@@ -51,11 +53,16 @@ def main(argv: Sequence[str] | None = None) -> None:
                 desc=cell,
                 scratch=scratch / "fit.pt",
             )
-            save_checkpoint(paths.checkpoint(cell), model)
-            write_cost(paths.cost(cell), cost)
-            write_curve(paths.curve(cell), curve)
+
+            def write() -> None:
+                save_checkpoint(paths.checkpoint(cell), model)
+                write_cost(paths.cost(cell), cost)
+                write_curve(paths.curve(cell), curve)
+
+            on_rank_zero(write)
         log.info("%s after %d steps", paths.checkpoint(cell), cost.gradient_steps)
 
 
 if __name__ == "__main__":
+    relaunch("stages.train")
     main()

@@ -11,7 +11,9 @@ import logging
 from collections.abc import Sequence
 
 from stages.common import paths
+from stages.common.devices import on_rank_zero
 from stages.common.fit import Cost
+from stages.common.launch import relaunch
 from stages.common.losses import LossSettings
 from stages.common.masks import Sampling
 from stages.common.params import load_block
@@ -35,7 +37,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     cell = f"unlearned/{args.scenario}/{args.method}"
-    with stage_run("unlearn", cell):
+    with stage_run("unlearn", cell, many_devices=True):
         # Only the file that runs is imported, so that only it is this cell's code.
         method = load_method(args.method)
         params = load_block(f"unlearn.{args.method}", method.Params)
@@ -43,9 +45,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         train = load_block("train", TrainSettings)
         loss = load_block("loss", LossSettings)
         seed: int = load_block("unlearn.seed", BLOCKS["unlearn.seed"])
-        inputs = [
-            paths.case(args.scenario), paths.kspace("train"), paths.manifest("train"),
-        ]  # fmt: skip
+        split = [paths.kspace("train"), paths.manifest("train")]
+        inputs = [paths.case(args.scenario), *split]
         cost = Cost()
         with cell_scratch(
             cell, inputs=inputs, settings=[params, sampling, train, loss, seed]
@@ -60,8 +61,12 @@ def main(argv: Sequence[str] | None = None) -> None:
                 scratch=scratch,
             )
             corrected = method.unlearn(model, case, params)
-            save_checkpoint(paths.checkpoint(cell), corrected)
-            write_cost(paths.cost(cell), cost)
+
+            def write() -> None:
+                save_checkpoint(paths.checkpoint(cell), corrected)
+                write_cost(paths.cost(cell), cost)
+
+            on_rank_zero(write)
         log.info(
             "%s: %d known of %d slices, %d gradient steps",
             paths.checkpoint(cell),
@@ -72,4 +77,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    relaunch("stages.unlearn")
     main()

@@ -91,12 +91,14 @@ def unlearn(model: VarNet, case: UnlearnCase, params: Params) -> VarNet:
             surplus = reconstruct(teacher, forget) - before
             wanted = (before - params.gamma * surplus).clamp_min(0)
             kept = reconstruct(original, retain)
-        terms = [
-            recon_loss(reconstruct(student, batch), image, batch.max_value, case.loss)
-            for batch, image in ((forget, wanted), (retain, kept))
-        ]
+        terms = []
+        for batch, image in ((forget, wanted), (retain, kept)):
+            output = reconstruct(student, batch)
+            terms.append(
+                batch.mean(recon_loss(output, image, batch.max_value, case.loss))
+            )
         weight = params.retain_weight
-        return (1 - weight) * terms[0].mean() + weight * terms[1].mean()
+        return (1 - weight) * terms[0] + weight * terms[1]
 
     steps = steps_for(params.epochs, len(case.forget), size)
     before = case.cost.slices_forward_backward

@@ -95,7 +95,11 @@ def load_case(
         )
     known = set(forget)
     data = SliceDataset(
-        paths.kspace("train"), refs, sampling, targets=folder / "targets"
+        paths.kspace("train"),
+        refs,
+        sampling,
+        targets=folder / "targets",
+        targets_by=f"forget@{scenario}",
     )
     case = UnlearnCase(
         forget=data.restrict(forget),

@@ -17,11 +17,12 @@ import copy
 import torch
 from pydantic import Field
 
+from stages.common.devices import world_size
 from stages.common.params import Settings
 from stages.common.training import mean_recon_loss
 from stages.common.varnet import VarNet
 from stages.unlearn.base import UnlearnCase
-from stages.unlearn.importance import Importance, importance, pooled
+from stages.unlearn.importance import Importance, importances, pooled
 
 
 class Params(Settings):
@@ -37,11 +38,14 @@ class Params(Settings):
 def unlearn(model: VarNet, case: UnlearnCase, params: Params) -> VarNet:
     """Dampen a copy of the model; no gradient step is taken."""
     loss = mean_recon_loss(case.loss)
-    forget = importance(
-        model, case.forget, loss, cost=case.cost, desc="importance of forget"
-    )
-    retain = importance(
-        model, case.retain, loss, cost=case.cost, desc="importance of retain"
+    forget, retain = importances(
+        model,
+        [case.forget, case.retain],
+        loss,
+        cost=case.cost,
+        desc="importance of forget and retain",
+        # No more than a device holds in training.
+        batch_size=max(1, case.train.batch_size // world_size()),
     )
     everything = pooled([(len(case.forget), forget), (len(case.retain), retain)])
     student = copy.deepcopy(model)

@@ -1,12 +1,14 @@
-"""Two programs for the scratch tests, run from a folder that plays the project.
+"""Programs for the scratch tests, run from a folder that plays the project.
 
-`parent` plays DVC: it starts a worker and waits for it. `work <name>` plays the stage:
-it counts how often the work was really done, and tells by files how far it has come.
+`work <name>` plays the stage: it counts how often the work was really done, and tells
+by files how far it has come. `dvc <command>` and `terminal <command>` play those who
+start it, and live on until the first one has ended.
 
-    python -m tests.common.scratch_orphan parent
     python -m tests.common.scratch_orphan work second
+    python -m tests.common.scratch_orphan dvc python -m tests.common.scratch_orphan ...
 """
 
+import os
 import subprocess
 import sys
 import time
@@ -38,8 +40,10 @@ def work(name: str) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "parent":
-        worker = [sys.executable, "-m", __spec__.name, "work", "first"]
-        subprocess.run(worker, check=True)
+    role, *arguments = sys.argv[1:]
+    if role == "work":
+        work(arguments[0])
     else:
-        work(sys.argv[2])
+        marks = {"DVC_STAGE": "train_oracle@0"} if role == "dvc" else {}
+        subprocess.run(arguments, env=os.environ | marks, check=False)
+        wait_for(Path("first.ended"))  # other stages of the same `dvc repro`

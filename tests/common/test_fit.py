@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,36 @@ def test_a_killed_run_resumes_to_the_bit(tmp_path):
 
 def never(model: VarNet, batch: ReconBatch) -> Tensor:  # noqa: ARG001
     raise AssertionError("a finished run took a step")
+
+
+class FiveBatches:
+    """A loader that counts what is read from it."""
+
+    read = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        pass
+
+    def __len__(self) -> int:
+        return 5
+
+    def __iter__(self) -> Iterator[int]:
+        for batch in range(5):
+            self.read += 1
+            yield batch
+
+
+@pytest.mark.parametrize(
+    ("done", "epochs"), [(0, [0] * 5 + [1] * 2), (5, [1, 1]), (7, [])]
+)
+def test_nothing_is_read_beyond_the_last_step(done, epochs):
+    loader, state = FiveBatches(), fit_module._State(step=done)
+    taken = []
+    for epoch, _ in fit_module._remaining(loader, state, 7):
+        state.step += 1
+        taken.append(epoch)
+    assert taken == epochs
+    assert loader.read == 7 - done
 
 
 @pytest.mark.parametrize("lost", ["optimizer", "step", "weights"])

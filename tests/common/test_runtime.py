@@ -3,12 +3,19 @@
 import json
 import logging
 import sys
+from pathlib import Path
 
 import pytest
+import torch
+from safetensors import SafetensorError
+from torch.distributed import DistError
 from tqdm import tqdm
 
 from stages.common import paths, runtime
 from stages.common.runtime import device, progress, stage_run
+from stages.common.volume import atomic_path
+
+FULL = "No space left on device"
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +46,9 @@ def test_a_good_run_leaves_its_timing(capfd):
         (ValueError("train.lr = -1: too small"), "train.lr = -1: too small"),
         (OSError(28, "No space left on device", "x.h5"), "x.h5: No space left on dev"),
         (OSError("odd"), "file system: odd"),
+        # What the libraries make of the same.
+        (RuntimeError(f"Can't flush\n (errno = 28, '{FULL}')"), f"file system: {FULL}"),
+        (SafetensorError(f"I/O error: {FULL} (os error 28)"), f"file system: {FULL}"),
     ],
 )
 def test_a_user_error_is_one_line_and_exit_code_2(capfd, root, error, line):
@@ -51,10 +61,69 @@ def test_a_user_error_is_one_line_and_exit_code_2(capfd, root, error, line):
     assert not list(root.iterdir())
 
 
-def test_a_defect_keeps_its_traceback(root):
-    with pytest.raises(ZeroDivisionError), stage_run("train"):
-        1 / 0  # noqa: B018
+@pytest.mark.parametrize("error", [ZeroDivisionError(), RuntimeError("gloo: gone")])
+def test_a_defect_keeps_its_traceback(root, error):
+    with pytest.raises(type(error)), stage_run("train"):
+        raise error
     assert not list(root.iterdir())
+
+
+def test_debug_shows_where_a_user_error_comes_from(capfd, monkeypatch):
+    monkeypatch.setenv("MENDMRI_DEBUG", "1")
+    with pytest.raises(SystemExit), stage_run("train", "oracle-0"):
+        raise ValueError("too small")
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0].endswith("train oracle-0 too small")
+    assert 'raise ValueError("too small")' in "".join(lines)
+
+
+@pytest.fixture
+def second_of_four(monkeypatch):
+    for name, value in {
+        "TORCHELASTIC_RUN_ID": "none", "RANK": "1", "WORLD_SIZE": "4",
+        "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("second_of_four")
+def test_a_stage_that_is_one_process_refuses_to_be_four(capfd):
+    with pytest.raises(SystemExit) as exit_, stage_run("poison", "p"):
+        raise AssertionError("it ran")
+    assert exit_.value.code == 2
+    assert (
+        "stages.poison is one process and was launched as 4" in capfd.readouterr().err
+    )
+
+
+@pytest.mark.usefixtures("second_of_four")
+def test_other_ranks_are_quiet_and_write_no_timing(capfd, root):
+    with stage_run("train", "oracle-0", many_devices=True):
+        logging.getLogger("mendmri").info("working")
+        assert list(progress(range(3), total=3, desc="fit")) == [0, 1, 2]
+        logging.getLogger("mendmri").warning("odd")
+    error = capfd.readouterr().err.splitlines()
+    assert [line[9:] for line in error] == ["train oracle-0 [rank 1] odd"]
+    assert not list(root.iterdir())
+
+
+@pytest.mark.usefixtures("second_of_four")
+@pytest.mark.parametrize(
+    "error", [RuntimeError("[gloo/pair.cc:5] Connection closed"), DistError("timeout")]
+)
+def test_a_rank_whose_peer_is_gone_says_so(capfd, error):
+    with pytest.raises(SystemExit) as exit_:
+        with stage_run("train", "oracle-0", many_devices=True):
+            raise error
+    assert exit_.value.code == 2
+    assert "[rank 1] another rank has ended" in capfd.readouterr().err
+
+
+def test_a_file_that_does_not_fit_on_the_disk_is_named(tmp_path):
+    with pytest.raises(OSError, match="No space left") as error:
+        with atomic_path(tmp_path / "data.h5"), Path("/dev/full").open("w") as full:
+            full.write("x" * 100_000)
+    assert error.value.filename == str(tmp_path / "data.h5")
 
 
 def test_progress_is_plain_lines_in_a_log(caplog, monkeypatch):
@@ -90,3 +159,16 @@ def test_the_device_is_named_by_the_environment(monkeypatch):
     assert device().type == "meta"
     monkeypatch.setenv("MENDMRI_DEVICE", "cpu")
     assert device().type == "cpu"
+    monkeypatch.setenv("MENDMRI_DEVICE", "cuda:1")
+    assert device() == torch.device("cuda", 1)
+
+
+@pytest.mark.usefixtures("second_of_four")
+def test_each_rank_has_the_device_of_its_number(monkeypatch):
+    monkeypatch.setenv("MENDMRI_DEVICE", "cuda")
+    assert device() == torch.device("cuda", 1)
+    monkeypatch.setenv("MENDMRI_DEVICE", "cpu")
+    assert device() == torch.device("cpu")
+    monkeypatch.setenv("MENDMRI_DEVICE", "cuda:3")
+    with pytest.raises(ValueError, match="cuda:3 is one device for 4 processes"):
+        device()

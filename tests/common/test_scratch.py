@@ -6,9 +6,10 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
-from stages.common import paths
+from stages.common import paths, scratch
 from stages.common.params import Settings
 from stages.common.scratch import cell_scratch
 from tests.common.scratch_orphan import wait_for
@@ -87,20 +88,49 @@ def test_changed_code_starts_anew(monkeypatch, tmp_path):
     assert not break_off()
 
 
+def test_the_program_and_the_libraries_count_as_code(monkeypatch, tmp_path):
+    program = tmp_path / "__main__.py"
+    program.write_text("x = 1\n")
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(program))
+    break_off()
+    assert break_off()
+    program.write_text("x = 2\n")
+    assert not break_off()
+    monkeypatch.setattr(scratch, "version", lambda library: f"{library} of tomorrow")
+    assert not break_off()
+
+
+PROGRAM = (sys.executable, "-m", "tests.common.scratch_orphan")
+WORK = (*PROGRAM, "work", "first")
+
+
 def start(*arguments: str) -> subprocess.Popen[str]:
+    """Start one of the programs."""
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.common.scratch_orphan", *arguments],
+        [*PROGRAM, *arguments],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
         text=True,
     )
 
 
-def test_a_second_run_waits_and_takes_over_what_an_orphan_finished():
-    parent = start("parent")
+def kill_once_at_work(process: subprocess.Popen[str]) -> None:
+    """As `kill -9` of this one alone: what it started lives on."""
     wait_for(Path("first.inside"))
-    parent.kill()  # as `kill -9` of DVC alone: the stage lives on
-    parent.wait()
+    process.kill()
+    process.wait()
+
+
+def done_after_a_second_run() -> str:
+    """Let the first one end, run the cell once more, return whose work was done."""
+    Path("go on").touch()
+    wait_for(Path("first.ended"))
+    start("work", "second").communicate(timeout=60)
+    return Path("done.txt").read_text()
+
+
+def test_a_second_run_waits_and_takes_over_what_an_orphan_finished():
+    kill_once_at_work(start("dvc", *WORK))
     second = start("work", "second")
     time.sleep(1.5)
     assert not Path("second.inside").exists()
@@ -113,13 +143,28 @@ def test_a_second_run_waits_and_takes_over_what_an_orphan_finished():
     assert not folders()
 
 
-def test_a_run_whose_parent_lives_keeps_nothing():
-    parent = start("parent")
+def test_a_launcher_that_is_killed_leaves_an_orphan_too():
+    """DVC lives, but saw its command fail and will not take the outputs."""
+    dvc = start("dvc", *PROGRAM, "terminal", *WORK)
     wait_for(Path("first.inside"))
-    Path("go on").touch()
-    parent.communicate(timeout=60)
-    assert parent.returncode == 0
+    (launcher,) = psutil.Process(dvc.pid).children()
+    launcher.kill()
+    assert done_after_a_second_run() == "first\n"
+
+
+def test_a_run_whose_dvc_lives_keeps_nothing():
+    dvc = start("dvc", *WORK)
+    wait_for(Path("first.inside"))
+    assert done_after_a_second_run() == "first\nsecond\n"
+    assert dvc.wait(timeout=60) == 0
     assert not folders()
-    second = start("work", "second")
-    second.communicate(timeout=60)
-    assert Path("done.txt").read_text() == "first\nsecond\n"
+
+
+def test_a_closed_terminal_is_not_a_dead_dvc():
+    kill_once_at_work(start("terminal", *PROGRAM, "dvc", *WORK))
+    assert done_after_a_second_run() == "first\nsecond\n"
+
+
+def test_a_run_by_hand_keeps_nothing_for_nobody():
+    kill_once_at_work(start("terminal", *WORK))
+    assert done_after_a_second_run() == "first\nsecond\n"

@@ -1,5 +1,6 @@
 """Samples and batches: the closed threat model, shapes, order, memory."""
 
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from stages.common import paths
+from stages.common import paths, slices
+from stages.common.launch import Launch
 from stages.common.manifest import SliceRef, read_manifest
 from stages.common.masks import Sampling, column_mask
-from stages.common.slices import ReconBatch, SliceDataset, make_loader
+from stages.common.samples import ReconSample, SliceFiles
+from stages.common.slices import ReconBatch, SliceDataset, cache_bytes, make_loader
 from stages.common.volume import VolumeError, write_targets
 
 SAMPLING = Sampling(seed=7, mask_type="random", acceleration=3, center_fraction=0.1)
@@ -136,16 +139,20 @@ def test_restrict_keeps_files_and_shares_memory(refs):
     whole = dataset(refs)
     part = whole.restrict(refs[3:5])
     assert part.refs == refs[3:5]
-    assert part.targets == EXPORT
+    assert part.files == whole.files
     assert whole[3] is part[0]
     (EXPORT / f"{refs[3].volume_id}.h5").unlink()
     assert part[0].ref == refs[3]
 
 
-def test_memory_has_a_limit_that_restricted_sets_share(refs, monkeypatch):
+def sizes(refs: list[SliceRef]) -> int:
+    """Bytes that a sample takes in memory."""
     one = dataset(refs)[0]
-    size = one.masked_kspace.nbytes + one.target.nbytes
-    monkeypatch.setattr("stages.common.slices.CACHE_BYTES", 4 * size)
+    return one.masked_kspace.nbytes + one.target.nbytes
+
+
+def test_memory_has_a_limit_that_restricted_sets_share(refs, monkeypatch):
+    monkeypatch.setattr(slices, "CACHE_BYTES", 4 * sizes(refs))
     whole = dataset(refs)
     parts = [whole, whole.restrict(refs[:9]), whole.restrict(refs[9:])]
     for part in parts * 2:
@@ -153,6 +160,84 @@ def test_memory_has_a_limit_that_restricted_sets_share(refs, monkeypatch):
         assert sum(kept) <= 4
     held = sum(whole[index] is whole[index] for index in range(len(whole)))
     assert held == 4
+    assert not whole.fits()
+    assert whole.restrict(refs[:4]).fits()
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_memory_does_not_grow_with_the_data_set(refs, monkeypatch, keep):
+    limit = 4 if keep else 0
+    monkeypatch.setattr(slices, "CACHE_BYTES", 4 * sizes(refs))
+    monkeypatch.setattr(h5py, "File", counting := OpenFiles())
+    read, kspaces = SliceFiles.read, []
+
+    def watched(files: SliceFiles, ref: SliceRef, sampling: Sampling) -> ReconSample:
+        sample = read(files, ref, sampling)
+        kspaces.append(weakref.ref(sample.masked_kspace))
+        return sample
+
+    monkeypatch.setattr(SliceFiles, "read", watched)
+    data = SliceDataset(
+        paths.kspace("train"), refs, SAMPLING, targets=EXPORT, keep=keep
+    )
+    loader = make_loader(data, batch_size=2, shuffle_seed=1)
+    for _ in range(2):
+        for _ in loader:
+            assert sum(kspace() is not None for kspace in kspaces) <= limit
+            assert not any(counting.files)
+    assert len(kspaces) == 2 * len(refs) - limit
+    assert sum(kspace() is not None for kspace in kspaces) == limit
+
+
+class OpenFiles:
+    """h5py.File that remembers what it opened; an open file is true."""
+
+    def __init__(self) -> None:
+        self.files: list[h5py.File] = []
+        self.open = h5py.File
+
+    def __call__(self, *arguments: object) -> h5py.File:
+        self.files.append(self.open(*arguments))
+        return self.files[-1]
+
+
+def test_a_data_set_in_memory_is_read_once(refs, monkeypatch):
+    monkeypatch.setattr(h5py, "File", counting := OpenFiles())
+    loader = make_loader(dataset(refs), batch_size=4, shuffle_seed=1)
+    first = len(list(loader))
+    opened = len(counting.files)
+    assert opened >= 2 * len(refs)
+    assert len(list(loader)) == first == 5
+    assert len(counting.files) == opened
+
+
+def test_the_memory_of_a_machine_is_the_user_s_and_its_ranks(refs, monkeypatch):
+    monkeypatch.setenv("MENDMRI_CACHE_GB", "0")
+    assert not dataset(refs).fits()
+    monkeypatch.setenv("MENDMRI_CACHE_GB", "1.5")
+    assert cache_bytes() == 1.5 * 2**30
+    monkeypatch.setattr(slices, "launch", lambda: Launch(0, 4, 0, 2))
+    assert cache_bytes() == 0.75 * 2**30
+    monkeypatch.setenv("MENDMRI_CACHE_GB", "much")
+    with pytest.raises(ValueError, match="MENDMRI_CACHE_GB = much"):
+        dataset(refs)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
+def test_workers_read_what_does_not_fit_and_change_nothing(refs, monkeypatch):
+    monkeypatch.setenv("MENDMRI_WORKERS", "2")
+    held = make_loader(dataset(refs), batch_size=4, shuffle_seed=1)
+    assert held.num_workers == 0
+    monkeypatch.setenv("MENDMRI_CACHE_GB", "0")
+    streamed = make_loader(dataset(refs), batch_size=4, shuffle_seed=1)
+    assert streamed.num_workers == 2
+    for epoch in range(2):
+        held.set_epoch(epoch)
+        streamed.set_epoch(epoch)
+        assert content(iter(streamed)) == content(iter(held))
+    monkeypatch.setenv("MENDMRI_WORKERS", "all")
+    with pytest.raises(ValueError, match="MENDMRI_WORKERS = all"):
+        make_loader(dataset(refs), batch_size=4)
 
 
 @pytest.mark.parametrize(
@@ -160,8 +245,9 @@ def test_memory_has_a_limit_that_restricted_sets_share(refs, monkeypatch):
     [
         ("no k-space", r"icbm-000_FLAIR.h5 is missing: run `dvc repro synthesize`"),
         ("no export", r"export/p/icbm-000_FLAIR.h5 is missing: run `dvc repro poison`"),
-        ("no max", r"max = 0.0, must be > 0"),
-        ("slice", r"has 3 slices, slice 3 was asked for"),
+        ("no max", r"export/p/icbm-000_FLAIR.h5: attribute max = 0.0, must be > 0"),
+        ("slice", r"icbm-000_FLAIR.h5: kspace has 3 slices, slice 3 was asked for"),
+        ("short export", r"p/icbm-000_FLAIR.h5: reconstruction_rss has 2 slices"),
     ],
 )
 def test_bad_files_are_named(refs, fault, named):
@@ -173,7 +259,28 @@ def test_bad_files_are_named(refs, fault, named):
     elif fault == "no max":
         with h5py.File(exported, "r+") as file:
             file.attrs["max"] = 0.0
+    elif fault == "short export":
+        write_targets(exported, np.ones((2, 40, 32), np.float32))
+        refs[0] = refs[0]._replace(slice_num=2)
     else:
         refs[0] = refs[0]._replace(slice_num=3)
     with pytest.raises(VolumeError, match=named):
         dataset(refs)[0]
+
+
+def test_who_made_the_targets_is_named(refs):
+    data = SliceDataset(
+        paths.kspace("train"), refs, SAMPLING, targets=EXPORT, targets_by="forget@s"
+    )
+    exported = EXPORT / f"{refs[0].volume_id}.h5"
+    exported.write_bytes(exported.read_bytes()[:500])
+    with pytest.raises(VolumeError, match=r"--single-item forget@s"):
+        data[0]
+
+
+def test_slices_whose_targets_differ_in_shape_share_no_batch(refs):
+    narrow = refs[0].volume_id
+    write_targets(EXPORT / f"{narrow}.h5", np.ones((3, 40, 30), np.float32))
+    found = list(make_loader(dataset(refs), batch_size=4))
+    assert {batch.target.shape[-1] for batch in found} == {30, 32}
+    assert sorted(ref for batch in found for ref in batch.refs) == refs

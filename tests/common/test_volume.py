@@ -133,6 +133,35 @@ def test_a_volume_that_fails_midway_leaves_nothing(volume, tmp_path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
+def test_a_slice_is_one_chunk_and_its_pixels_alone(volume, tmp_path):
+    write_volume(tmp_path / "v.h5", volume)
+    write_targets(tmp_path / "t.h5", volume.target)
+    for name, keys in (("v.h5", ("kspace", "reconstruction_rss")),
+                       ("t.h5", ("reconstruction_rss",))):  # fmt: skip
+        with h5py.File(tmp_path / name) as file:
+            for key in keys:
+                data = file[key]
+                chunks = [data.id.get_chunk_info(n) for n in range(2)]
+                assert data.id.get_num_chunks() == 2
+                assert [chunk.chunk_offset[0] for chunk in chunks] == [0, 1]
+                assert [chunk.size for chunk in chunks] == [data[0].nbytes] * 2
+
+
+def test_a_full_disk_is_an_error_that_names_the_file(volume, tmp_path, monkeypatch):
+    def full(path: Path, content: bytes) -> None:  # noqa: ARG001
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    for path, write, content in (
+        (tmp_path / "v.h5", write_volume, volume),
+        (tmp_path / "t.h5", write_targets, volume.target),
+    ):
+        with pytest.raises(OSError, match="No space left") as error:
+            write(path, content)
+        assert error.value.filename == str(path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_outputs_are_readable_by_others(tmp_path):
     write_text(tmp_path / "a", "x")
     (tmp_path / "b").touch()

@@ -202,8 +202,8 @@ def test_the_leakage_check_notices_a_leak(method, tmp_path, monkeypatch):
 
     honest = slices.SliceDataset.__init__
 
-    def leaking(self, kspace, refs, sampling, *, targets=None):  # noqa: ARG001
-        honest(self, kspace, refs, sampling, targets=None)
+    def leaking(self, *where, targets=None, **options):  # noqa: ARG001
+        honest(self, *where, targets=None, **options)
 
     monkeypatch.setattr(slices.SliceDataset, "__init__", leaking)
     write_case()
