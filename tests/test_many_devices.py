@@ -2,7 +2,10 @@
 
 import csv
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ import yaml
 from stages.common import paths
 from stages.common.varnet import load_checkpoint
 from stages.unlearn.base import method_names
-from tests.common.ranks import run_stage, torchrun
+from tests.common.ranks import ROOT, run_stage, torchrun
 from tests.train.test_base_models import PARAMS
 from tests.unlearn.toy_case import PARAMS_FILE, QUICK, write_case
 
@@ -88,3 +91,16 @@ def test_every_stage_that_uses_many_devices(one_and_two, monkeypatch):
         elif path.suffix == ".json":
             assert other.read_text() == path.read_text()
     assert len(list((two / paths.METRICS / "timing").rglob("*.json"))) == len(commands)
+
+
+@pytest.mark.parametrize("stage", ["train", "unlearn", "evaluate"])
+def test_a_stage_of_dvc_can_be_launched_on_many(stage):
+    found = subprocess.run(
+        [sys.executable, "-m", f"stages.{stage}", "--cell", "oracle-0"],
+        env=os.environ | {"MENDMRI_LAUNCH": "echo srun python"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout == f"srun python -m stages.{stage} --cell oracle-0\n"

@@ -48,13 +48,20 @@ def shard(items: Sequence[T]) -> list[T]:
 def fabric() -> "Fabric":
     """Join the ranks; waits until all of them have come here."""
     from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments import (
+        SLURMEnvironment,
+        TorchElasticEnvironment,
+    )
 
     here = launch()
+    by_torchrun = TorchElasticEnvironment.detect()
     fabric = Fabric(
         accelerator=device().type,
         devices=here.per_node,
         num_nodes=here.nodes,
         strategy="ddp",
+        # Named, or Fabric would pass over srun in jobs called "interactive".
+        plugins=[TorchElasticEnvironment() if by_torchrun else SLURMEnvironment()],
     )
     fabric.launch()
     return fabric

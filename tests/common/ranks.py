@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -28,6 +28,8 @@ from tests.common.fit_toy import LOSS, train_slowly
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 300
 
+Marks = Callable[[int], dict[str, str]]
+
 
 def torchrun(*arguments: str) -> None:
     """Run this program on two ranks and wait for them."""
@@ -36,24 +38,42 @@ def torchrun(*arguments: str) -> None:
     subprocess.run(command, env=_environment(), check=True, timeout=SECONDS)
 
 
-def unwatched(*arguments: str) -> list[tuple[int, str]]:
-    """Run this program on two ranks that no launcher ends: (exit code, stderr)."""
+def of_torchrun(rank: int) -> dict[str, str]:
+    return {
+        "TORCHELASTIC_RUN_ID": "test", "MASTER_ADDR": "127.0.0.1", "RANK": str(rank),
+        "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
+    }  # fmt: skip
+
+
+def of_srun(rank: int) -> dict[str, str]:
+    """What `srun --nodes=2 --ntasks-per-node=1` sets, with one machine as both."""
+    return {
+        "SLURM_JOB_ID": "1234", "SLURM_JOB_NAME": "interactive", "SLURM_STEP_ID": "0",
+        "SLURM_NODELIST": "127.0.0.1", "SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_NTASKS_PER_NODE": "1", "SLURM_PROCID": str(rank), "SLURM_LOCALID": "0",
+        "SLURM_NODEID": str(rank),
+    }  # fmt: skip
+
+
+def unwatched(*arguments: str, marks: Marks | None = None) -> list[tuple[int, str]]:
+    """Run this program on two ranks that no launcher ends: (exit code, stderr).
+
+    Args:
+        arguments: of the program.
+        marks: variables that a launcher sets, by rank; torchrun's if None.
+    """
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     command = [sys.executable, "-m", "tests.common.ranks", *arguments]
     ranks = [
         subprocess.Popen(
             command,
-            env=_environment(
-                TORCHELASTIC_RUN_ID="test", MASTER_ADDR="127.0.0.1",
-                MASTER_PORT=str(port), RANK=str(rank), LOCAL_RANK=str(rank),
-                WORLD_SIZE="2", LOCAL_WORLD_SIZE="2",
-            ),
+            env=_environment(MASTER_PORT=str(port), **(marks or of_torchrun)(rank)),
             stderr=subprocess.PIPE,
             text=True,
         )
         for rank in range(2)
-    ]  # fmt: skip
+    ]
     try:
         said = [rank.communicate(timeout=SECONDS)[1] for rank in ranks]
     finally:

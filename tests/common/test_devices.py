@@ -9,7 +9,7 @@ import torch
 from stages.common import devices
 from stages.common.fit import Cost
 from tests.common.fit_toy import train_slowly
-from tests.common.ranks import torchrun, unwatched
+from tests.common.ranks import of_srun, of_torchrun, torchrun, unwatched
 
 
 def test_a_process_of_its_own_needs_none_of_it(monkeypatch):
@@ -23,8 +23,10 @@ def test_a_process_of_its_own_needs_none_of_it(monkeypatch):
 
 
 @pytest.mark.slow
-def test_what_ranks_put_together(tmp_path):
-    torchrun("collectives", str(tmp_path))
+@pytest.mark.parametrize("marks", [of_torchrun, of_srun])
+def test_what_ranks_put_together(tmp_path, marks):
+    ended = unwatched("collectives", str(tmp_path), marks=marks)
+    assert [code for code, _ in ended] == [0, 0], ended
     seen = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
     assert [one.pop("shard") for one in seen] == [[0, 2, 4], [1, 3]]
     assert seen[0] == seen[1] == {
@@ -55,7 +57,7 @@ def test_training_on_two_ranks_is_training_on_one(tmp_path):
 
 @pytest.mark.usefixtures("tiny_cohort")
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("failing", [0, 1])
+@pytest.mark.parametrize("failing", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_no_rank_waits_for_one_that_failed(failing):
     ended = unwatched("fail", str(failing), "")
     assert [code for code, _ in ended] == [2, 2]
