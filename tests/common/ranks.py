@@ -26,7 +26,7 @@ from stages.common.varnet import VarNet
 from tests.common.fit_toy import LOSS, train_slowly
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS = 300
+SECONDS = 600
 
 Marks = Callable[[int], dict[str, str]]
 
@@ -35,7 +35,12 @@ def torchrun(*arguments: str) -> None:
     """Run this program on two ranks and wait for them."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", "2", "-m", "tests.common.ranks", *arguments]
-    subprocess.run(command, env=_environment(), check=True, timeout=SECONDS)
+    launcher = subprocess.Popen(command, env=_environment())
+    try:
+        assert launcher.wait(timeout=SECONDS) == 0
+    finally:
+        launcher.terminate()  # and it ends the ranks
+        launcher.wait()
 
 
 def of_torchrun(rank: int) -> dict[str, str]:

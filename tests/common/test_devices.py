@@ -56,7 +56,7 @@ def test_training_on_two_ranks_is_training_on_one(tmp_path):
 
 
 @pytest.mark.usefixtures("tiny_cohort")
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("failing", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_no_rank_waits_for_one_that_failed(failing):
     ended = unwatched("fail", str(failing), "")
@@ -67,7 +67,7 @@ def test_no_rank_waits_for_one_that_failed(failing):
 
 
 @pytest.mark.usefixtures("tiny_cohort")
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_no_rank_waits_when_rank_zero_cannot_write():
     Path("file").touch()
     ended = unwatched("fail", "9", "file/below/fit.pt")
