@@ -1,13 +1,16 @@
 # From a fresh clone, with Python 3.10+, git and make:
 #
-#   make repro    data, training, unlearning, metrics, figures   (`dvc repro`)
+#   make repro    data, training, unlearning, metrics, figures: `dvc repro`, with
+#                 JOBS=<n> stages at a time (default: one per core, or per GPU)
 #   make test     every test, the smoke pipeline too
 #   make smoke    the whole pipeline in minutes, in a copy that is thrown away
 #
 # Everything is installed into .venv; pip's own settings (PIP_*) say from where.
 
 PYTHON ?= python3
+JOBS ?=
 NAME ?=
+ONLY ?=
 BASE ?=
 REPORT ?=
 
@@ -29,13 +32,14 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test test-fast smoke profile check-metrics lint clean \
-  needs-name needs-base
+.PHONY: help install repro test test-fast smoke bench bench-quality profile \
+  check-metrics lint clean needs-name needs-base
 
 help:
 	@sed -n 's/^#   //p' Makefile
 	@echo 'Also: install, test-fast, profile NAME=default|smoke|paper,'
-	@echo '      check-metrics BASE=<revision>, lint, clean'
+	@echo '      check-metrics BASE=<revision>, lint, clean,'
+	@echo '      bench (ONLY=<group>), bench-quality: speed and quality beside fastMRI'
 
 install: $(STAMP)
 
@@ -51,7 +55,7 @@ $(STAMP):
 	@touch $@
 
 repro: install
-	$(PY) -m dvc repro
+	$(PY) -m stages.check.parallel $(if $(JOBS),--jobs '$(JOBS)')
 
 test: install
 	$(PY) -m pytest -m ''
@@ -61,9 +65,17 @@ test-fast: install
 
 smoke: install
 	@$(PY) -m stages.check.sandbox $(SMOKE) --profile smoke
-	cd $(SMOKE) && python -m dvc repro
+	cd $(SMOKE) && python -m stages.check.parallel $(if $(JOBS),--jobs '$(JOBS)')
 	@echo 'The smoke run ended. Its numbers mean nothing; they are in:'
 	@echo '  $(SMOKE)/metrics'
+
+# One thread, as `make repro` gives a cell where there are as many jobs as cores.
+bench: export OMP_NUM_THREADS ?= 1
+bench: install
+	$(PY) -m tests.benchmarks --only '$(ONLY)'
+
+bench-quality: install
+	$(PY) -m tests.benchmarks.quality
 
 profile: needs-name install
 	@$(PY) -m stages.check.profile '$(NAME)'

@@ -9,6 +9,7 @@ import pytest
 from stages.common import paths
 from stages.common.manifest import Manifest, VolumeRecord, write_manifest
 from stages.common.volume import Volume, write_volume
+from tests.smoke_project import Project, make_project
 
 MATRIX = (40, 32)
 COILS = 4
@@ -109,3 +110,18 @@ def tiny_cohort(
     """The project's root: 2 train, 1 val, 1 test subjects x 3 contrasts x 3 slices."""
     make_cohort(train=2, val=1, test=1)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The smoke project after one `make repro`, committed. Nobody changes it."""
+    project = make_project(tmp_path_factory.mktemp("smoke") / "project")
+    project.side_by_side()
+    project.commit()
+    return project
+
+
+@pytest.fixture
+def project(finished: Project, tmp_path: Path) -> Project:
+    """A finished project to change."""
+    return finished.copy(tmp_path / "project")

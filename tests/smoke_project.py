@@ -20,7 +20,7 @@ from stages.check.sandbox import make_sandbox
 from tests.dag import load_cells
 
 ROOT = Path(__file__).resolve().parents[1]
-TIMEOUT = 600.0
+TIMEOUT = 1500.0
 
 
 class Project:
@@ -58,6 +58,11 @@ class Project:
 
     def dvc(self, *arguments: str, code: int | None = 0) -> str:
         return self.run(sys.executable, "-m", "dvc", *arguments, code=code)
+
+    def side_by_side(self, *, jobs: int = 2) -> str:
+        """Run the pipeline as `make repro` does."""
+        runner = "stages.check.parallel"
+        return self.run(sys.executable, "-m", runner, "--jobs", str(jobs))
 
     def start(self, *arguments: str, log: Path) -> "subprocess.Popen[bytes]":
         """Start DVC in a process group of its own."""
@@ -119,7 +124,8 @@ def _touches(dep: str, out: str) -> bool:
 
 
 def stages_run(log: str) -> set[str]:
-    return set(re.findall(r"^Running stage '([^']+)'", log, re.MULTILINE))
+    """Stages whose command was started, by DVC alone or side by side."""
+    return set(re.findall(r"^(?:\S+ \| )?Running stage '([^']+)'", log, re.MULTILINE))
 
 
 def make_project(target: Path) -> Project:

@@ -9,7 +9,6 @@ from stages.common import paths
 from tests.smoke_project import (
     Project,
     kill_group,
-    make_project,
     stages_run,
     wait_until,
 )
@@ -20,21 +19,6 @@ SSD = {"unlearn@mislabel-30-ssd", "unlearn@mislabel-random-30-ssd"}
 SSD_FOLLOWERS = {name.replace("unlearn", "evaluate") for name in SSD} | {"report"}
 METHODS = {"retrain", "finetune", "ssd", "bad_teacher", "gradient_ascent"}
 MODELS = {"none", "continue", "oracle", "oracle_continue"} | METHODS
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory) -> Project:
-    """The project after one `dvc repro`, committed. Nobody changes it."""
-    project = make_project(tmp_path_factory.mktemp("smoke") / "project")
-    project.dvc("repro")
-    project.commit()
-    return project
-
-
-@pytest.fixture
-def project(finished, tmp_path) -> Project:
-    """A finished project to change."""
-    return finished.copy(tmp_path / "project")
 
 
 def test_every_scenario_and_model_has_numbers_or_a_reason(finished):
@@ -71,6 +55,45 @@ def test_a_second_repro_runs_nothing(finished):
     assert stages_run(log) == set()
     assert "up to date" in log
     assert finished.run("git", "status", "--porcelain") == ""
+
+
+METHOD = """
+from stages.common.params import Settings
+
+
+class Params(Settings):
+    scale: float
+
+
+def unlearn(model, case, params):
+    return model
+"""
+
+
+def test_a_new_method_runs_its_cells_alone(project):
+    (project.root / "stages/unlearn/nothing.py").write_text(METHOD)
+
+    def add(params: dict) -> None:
+        params["unlearn"]["nothing"] = {"scale": 1.0}
+        params["grid"]["methods"].append("nothing")
+
+    project.change(add)
+    new = {name.replace("-ssd", "-nothing") for name in SSD | SSD_FOLLOWERS}
+    assert project.changed() == {"check", "report"} | new
+    cell = {"unlearn@mislabel-30-nothing", "evaluate@mislabel-30-nothing"}
+    log = project.dvc("repro", "evaluate@mislabel-30-nothing")
+    assert stages_run(log) == {"check"} | cell
+
+
+def test_dvc_shows_metrics_and_dag(finished):
+    table = json.loads(finished.dvc("metrics", "show", "--json"))
+    shown = table[""]["data"]
+    cells = {path for path in shown if path.startswith("metrics/cells/")}
+    assert len(cells) == 2 + 1 + 2 * 2 + 1 + 2 * len(METHODS)
+    assert not any(shown[path].get("error") for path in shown)
+    assert "psnr_test" in shown["metrics/cells/oracle-0.json"]["data"]
+    dag = finished.dvc("dag", "--dot")
+    assert '"unlearn@mislabel-30-ssd" -> "evaluate@mislabel-30-ssd"' in dag
 
 
 def test_a_methods_parameter_reruns_its_cells_alone(project):

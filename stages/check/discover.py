@@ -2,12 +2,14 @@
 
 Nothing is registered: a stage's `settings.py` (or `<part>_settings.py`) holds `BLOCKS`,
 an attack or method file holds `class Params`, a source is a file that `download` runs.
+None of these files is imported: some import PyTorch.
 """
 
 import ast
-import importlib
 from pathlib import Path
 from typing import Any
+
+from stages.check.excerpt import excerpt
 
 STAGES = Path(__file__).resolve().parents[1]
 
@@ -18,16 +20,13 @@ def blocks() -> list[tuple[str, Any]]:
     for path in sorted(
         [*STAGES.glob("*/settings.py"), *STAGES.glob("*/*_settings.py")]
     ):
-        module = importlib.import_module(f"stages.{path.parent.name}.{path.stem}")
-        found.extend(module.BLOCKS.items())
+        declared = excerpt(f"stages.{path.parent.name}.{path.stem}", "BLOCKS")
+        found.extend(declared.items())
     return found
 
 
 def plugins(stage: str) -> list[str]:
-    """Names of the attack or method files of a stage: those that define `Params`.
-
-    They are parsed, not imported: some need seconds of imports.
-    """
+    """Names of the attack or method files of a stage: those that define `Params`."""
     return [
         path.stem
         for path in sorted((STAGES / stage).glob("*.py"))
@@ -45,7 +44,7 @@ def sources() -> list[str]:
 
 
 def plugin_schema(stage: str, name: str) -> Any:
-    return importlib.import_module(f"stages.{stage}.{name}").Params
+    return excerpt(f"stages.{stage}.{name}", "Params")
 
 
 def _defines_params(path: Path) -> bool:

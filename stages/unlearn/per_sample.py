@@ -12,12 +12,12 @@ kernel, called once per sample. A layer that takes coils for images sums over th
 of a slice before the square. `dc_weight` is given to the network once per sample.
 
 Rounding errors matter more than they should: where one decides on which side of zero a
-ReLU is, a gradient jumps, and an importance in float32 moved by up to 1 % of its
-tensor's maximum from batch to batch. So nothing here may depend on the batch: where
-PyTorch has another algorithm for few images than for many, it is called by sample.
+ReLU is, a gradient jumps, and importances in float32 moved by 1 % of their tensor's
+maximum with the size of the batch. So nothing here may depend on the batch: a layer for
+which PyTorch has another algorithm for one sample than for many is run by sample.
 
-Work and memory are those of a training step with the same batch, and 15 to 40 % more
-time. Patches and matrix products, grouped convolutions and `torch.func.vmap` took more.
+Memory is that of a training step with the same batch, time 10 to 40 % more. Patches and
+matrix products, grouped convolutions and `torch.func.vmap` took longer.
 """
 
 from contextlib import ExitStack
@@ -115,19 +115,17 @@ class _Layer:
 
     def add_squares(self, x: Tensor, grad: Tensor) -> None:
         """Add the squares of one sample's gradients."""
-        weight, bias = self.module.weight, self.module.bias
-        # Only its shape is used; in this layout nothing is converted.
+        parameters = dict(self.module.named_parameters(recurse=False))
+        # Only its shape is used, and in this layout it is not converted first.
         weight = torch.empty_like(
-            weight, dtype=grad.dtype, memory_format=torch.channels_last
+            self.module.weight, dtype=grad.dtype, memory_format=torch.channels_last
         )
-        _, *gradients = self.backward(x, grad, weight, [False, True, bias is not None])
-        for kind, gradient in zip(("weight", "bias"), gradients, strict=True):
-            if gradient is None:
-                continue
-            name, gradient = (
-                f"{self.name}.{kind}",
-                gradient.to(self.module.weight.dtype),
-            )
+        wanted = [False, True, "bias" in parameters]
+        gradients = self.backward(x, grad, weight, wanted)[1 : 1 + len(parameters)]
+        for (kind, parameter), gradient in zip(
+            parameters.items(), gradients, strict=True
+        ):
+            name, gradient = f"{self.name}.{kind}", gradient.to(parameter.dtype)
             if name in self.squares:
                 self.squares[name].addcmul_(gradient, gradient)
             else:

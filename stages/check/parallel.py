@@ -1,0 +1,129 @@
+"""Run the pipeline with independent stages side by side (`make repro`).
+
+DVC runs stages one after another. Here workers (`worker.py`) run them as
+`dvc repro --single-item` does, each with its share of the cores or a GPU of its own,
+as soon as what they depend on is there. A plain `dvc repro` at the end is the proof
+that nothing is left to do; `--jobs 1` is that alone.
+
+Input: the stages of dvc.yaml; seconds of former runs, for the order.
+Output: whatever the stages write; seconds of this run.
+
+    python -m stages.check.parallel --jobs 2
+"""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from typing import NoReturn
+
+from dvc.exceptions import DvcException
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from stages.check import schedule
+from stages.check.dag import Pipeline
+from stages.check.pool import Pool, default_jobs, environments
+from stages.check.run import Report, Run
+
+REPRO = (sys.executable, "-m", "dvc", "--wait-for-lock", "repro")
+
+log = logging.getLogger(__name__)
+
+
+def run_side_by_side(jobs: int) -> Report:
+    """Bring the whole pipeline up to date with a number of workers.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C or SIGTERM; every command has been ended.
+    """
+    pipeline = Pipeline()
+    history = schedule.read_history()
+    pool = Pool(environments(jobs))
+    upstream = pipeline.upstream
+    try:
+        with (
+            logging_redirect_tqdm(),
+            tqdm(
+                total=len(upstream), unit="stage", disable=None, dynamic_ncols=True
+            ) as bar,
+        ):
+            seconds = schedule.estimate(upstream, history)
+            report = Run(upstream, pool, seconds=seconds, bar=bar).all(pipeline.changed)
+    except KeyboardInterrupt:
+        log.warning("stopping: what has ended is kept")
+        pool.interrupt()
+        raise
+    finally:
+        pool.close()
+    if report.ran:
+        schedule.write_history(history | report.ran, upstream)
+    return report
+
+
+def tell_failures(report: Report) -> None:
+    """Repeat what the failed stages said last: much may have been said since."""
+    for name, result in report.failed.items():
+        log.error("\n'%s' failed. The last lines of it:", name)
+        for line in result.last_lines:
+            log.error("  %s", line)
+    log.error(
+        "\n%d stages had ended well and are kept: mend it and run this again",
+        len(report.ran),
+    )
+
+
+def positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number of jobs from 1 on")
+    return int(text)
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m stages.check.parallel")
+    parser.add_argument(
+        "--jobs",
+        type=positive,
+        default=default_jobs(),
+        help="stages at a time; the default is one per GPU, or per core without one",
+    )
+    return parser.parse_args(argv)
+
+
+def _stop(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    jobs: int = parse_args(argv).jobs
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if jobs > 1:
+        signal.signal(signal.SIGTERM, _stop)
+        started = time.monotonic()
+        try:
+            report = run_side_by_side(jobs)
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None
+        except DvcException as error:
+            log.error("%s", error)
+            raise SystemExit(1) from None
+        if report.failed:
+            tell_failures(report)
+            raise SystemExit(1)
+        if not report.ran:
+            log.info("No stage has changed: data and pipelines are up to date.")
+            return
+        minutes = (time.monotonic() - started) / 60
+        log.info(
+            "%d stages ran in %.1f minutes, %d at a time. `dvc repro` must find "
+            "nothing to do:",
+            *(len(report.ran), minutes, jobs),
+        )
+    os.execv(REPRO[0], REPRO)
+
+
+if __name__ == "__main__":
+    main()

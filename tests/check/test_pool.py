@@ -1,0 +1,79 @@
+"""What each worker gets of the machine."""
+
+import time
+
+import pytest
+
+from stages.check import pool
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch):
+    """Eight cores, and whatever GPUs a test names."""
+    for name in (
+        "CUDA_VISIBLE_DEVICES", "MENDMRI_DEVICE", "MENDMRI_LAUNCH", "OMP_NUM_THREADS",
+    ):  # fmt: skip
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pool, "cores", lambda: 8)
+    monkeypatch.setattr(pool.shutil, "which", lambda _: None)
+    return monkeypatch
+
+
+def test_without_gpus_the_cores_are_shared():
+    assert pool.default_jobs() == 8
+    assert pool.environments(3) == [{"OMP_NUM_THREADS": "2"}] * 3
+    assert pool.environments(20)[0] == {"OMP_NUM_THREADS": "1"}
+
+
+def test_threads_that_the_user_has_set_stay(machine):
+    machine.setenv("OMP_NUM_THREADS", "5")
+    assert pool.environments(2) == [{}, {}]
+
+
+def test_gpus_are_dealt_out_in_turn(machine):
+    machine.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert pool.default_jobs() == 2
+    dealt = [share["CUDA_VISIBLE_DEVICES"] for share in pool.environments(3)]
+    assert dealt == ["2", "5", "2"]
+
+
+@pytest.mark.parametrize("visible", ["", "-1"])
+def test_hidden_gpus_are_not_used(machine, visible):
+    machine.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert pool.gpus() == []
+
+
+def test_nvidia_smi_is_asked(machine, tmp_path):
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 0; echo 1\n")
+    program.chmod(0o755)
+    machine.setenv("PATH", str(tmp_path), prepend=":")
+    machine.setattr(pool.shutil, "which", lambda _: str(program))
+    assert pool.gpus() == ["0", "1"]
+    program.write_text("#!/bin/sh\necho no driver; exit 9\n")
+    assert pool.gpus() == []
+
+
+@pytest.mark.parametrize(
+    ("device", "jobs"), [("cpu", 8), ("cuda:1", 1), ("mps", 1), ("cuda", 2)]
+)
+def test_a_device_that_the_user_has_named_is_used_by_all(machine, device, jobs):
+    machine.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    machine.setenv("MENDMRI_DEVICE", device)
+    assert pool.default_jobs() == jobs
+    assert ("CUDA_VISIBLE_DEVICES" in pool.environments(1)[0]) == (device == "cuda")
+
+
+def test_a_cell_that_takes_every_device_runs_alone(machine):
+    machine.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    machine.setenv("MENDMRI_LAUNCH", "torchrun --nproc-per-node 2")
+    assert pool.default_jobs() == 1
+
+
+def test_a_worker_that_dies_fails_its_stage(machine):
+    machine.setattr(pool.sys, "executable", "/bin/false")
+    dead = pool.Pool([{}])
+    for _ in range(2):
+        assert dead.submit("stage", print).result().outcome == pool.FAILED
+        time.sleep(0.1)  # the second name meets a closed pipe
+    dead.close()
