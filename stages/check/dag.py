@@ -24,8 +24,6 @@ class Pipeline:
     def changed(self, name: str) -> bool:
         """Whether DVC would run a stage, now that its upstream is up to date."""
         stage = self._stages[name]
-        if stage.md5 is None:
-            return True  # it has never run
         with lock_repo(self._repo):
             try:
                 return bool(stage.changed())

@@ -41,27 +41,26 @@ def run_side_by_side(jobs: int) -> Report:
         KeyboardInterrupt: Ctrl-C or SIGTERM; every command has been ended.
     """
     pipeline = Pipeline()
-    history = schedule.read_history()
-    pool = Pool(environments(jobs))
     upstream = pipeline.upstream
-    try:
-        with (
-            logging_redirect_tqdm(),
-            tqdm(
-                total=len(upstream), unit="stage", disable=None, dynamic_ncols=True
-            ) as bar,
-        ):
-            seconds = schedule.estimate(upstream, history)
-            report = Run(upstream, pool, seconds=seconds, bar=bar).all(pipeline.changed)
-    except KeyboardInterrupt:
-        log.warning("stopping: what has ended is kept")
-        pool.interrupt()
-        raise
-    finally:
-        pool.close()
-    if report.ran:
-        schedule.write_history(history | report.ran, upstream)
-    return report
+    history = schedule.read_history()
+    seconds = schedule.estimate(upstream, history)
+    pool = Pool(environments(jobs))
+    with (
+        logging_redirect_tqdm(),
+        tqdm(total=len(upstream), unit="stage", disable=None, leave=False) as bar,
+    ):
+        run = Run(upstream, pool, seconds=seconds, bar=bar)
+        try:
+            run.all(pipeline.changed)
+        except KeyboardInterrupt:
+            log.warning("stopping: what has ended is kept")
+            pool.interrupt()
+            raise
+        finally:
+            pool.close()
+            if run.report.ran:
+                schedule.write_history(history | run.report.ran, upstream)
+    return run.report
 
 
 def tell_failures(report: Report) -> None:

@@ -27,6 +27,9 @@ class Run:
 
     After a failure nothing is started any more, and what runs is waited for.
 
+    Attributes:
+        report: what has become of the stages so far.
+
     Args:
         upstream: stage -> the stages it waits for.
         pool: the workers.
@@ -49,9 +52,9 @@ class Run:
         self._ready: list[str] = []
         self._running: dict[Future[Result], str] = {}
         self._ended = 0
-        self._report = Report({}, {})
+        self.report = Report({}, {})
 
-    def all(self, changed: Callable[[str], bool]) -> Report:
+    def all(self, changed: Callable[[str], bool]) -> None:
         """Run every stage that has changed.
 
         Args:
@@ -62,13 +65,12 @@ class Run:
             self._ready += self._sorter.get_ready()
             self._ready.sort(key=lambda name: self._urgency[name])
             idle = len(self._running) < self._pool.size
-            if self._ready and idle and not self._report.failed:
+            if self._ready and idle and not self.report.failed:
                 self._begin(self._ready.pop(), changed)
             elif self._running:
                 self._collect()
             else:
                 break
-        return self._report
 
     def _begin(self, name: str, changed: Callable[[str], bool]) -> None:
         if changed(name):
@@ -83,10 +85,10 @@ class Run:
             name, result = self._running.pop(future), future.result()
             self._bar.set_postfix_str(", ".join(self._running.values()), refresh=False)
             if result.outcome == FAILED:
-                self._report.failed[name] = result
+                self.report.failed[name] = result
                 continue
             if result.outcome == RAN:
-                self._report.ran[name] = result.seconds
+                self.report.ran[name] = result.seconds
             self._end(name)
             total = len(self._urgency)
             log.info("%s | done, %d of %d stages", name, self._ended, total)

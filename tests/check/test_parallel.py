@@ -39,7 +39,7 @@ def test_stages_run_side_by_side_and_dvc_finds_nothing_to_do(diamond):
 
     text = diamond.run()
     assert "No stage has changed" in text
-    assert started(text) == []
+    assert " | " not in text  # no worker was asked
 
     (diamond.root / "left").unlink()
     (diamond.root / "right").unlink()
@@ -105,6 +105,7 @@ def test_a_signal_ends_the_commands_and_keeps_what_has_ended(diamond):
     psutil.wait_procs(below, timeout=5)
     assert not any(child.is_running() for child in below)
     assert diamond.recorded == set(DIAMOND)
+    assert "bottom," in diamond.read("metrics/timing/stages.csv")
     diamond.define(DIAMOND)
     assert "No stage has changed" in diamond.run()
 

@@ -74,8 +74,9 @@ def run(monkeypatch):
     def run(size, outcomes=None, changed=lambda _: True):
         pool = StubPool(size, outcomes or {})
         monkeypatch.setattr("stages.check.run.wait", pool.wait)
-        report = Run(UPSTREAM, pool, seconds=SECONDS, bar=Stub()).all(changed)
-        return pool.log, report
+        run = Run(UPSTREAM, pool, seconds=SECONDS, bar=Stub())
+        run.all(changed)
+        return pool.log, run.report
 
     return run
 
