@@ -4,123 +4,40 @@ import copy
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import fastmri.models
 import pytest
 import torch
 from scipy.stats import spearmanr
-from torch import Tensor, nn
+from torch import Tensor
 
-from stages.common.fit import BatchLoss, Cost
+from stages.common.fit import Cost
 from stages.common.manifest import SliceRef
 from stages.common.samples import ReconSample
-from stages.common.slices import ReconBatch, SliceDataset, collate
-from stages.common.training import mean_recon_loss, train_reconstruction
-from stages.common.varnet import ModelSettings, VarNet, build_varnet
-from stages.unlearn.importance import (
-    ENOUGH_SLICES,
-    Importance,
-    faithful,
-    importance,
-    pooled,
-)
+from stages.common.slices import ReconBatch, collate
+from stages.common.training import train_reconstruction
+from stages.common.varnet import VarNet, build_varnet
+from stages.unlearn.importance import ENOUGH_SLICES, faithful, importance, pooled
 from tests.unlearn.importance_ranks import measure
+from tests.unlearn.noise import (
+    LOSS_OF_BATCH,
+    SAMPLES,
+    SETTINGS,
+    Given,
+    empty,
+    found_in,
+    in_bfloat16,
+    in_double,
+    jittered,
+    make_sample,
+    require_close,
+)
 from tests.unlearn.plain_loop import plain_loop
-from tests.unlearn.toy_case import LOSS, SAMPLING, TRAIN, open_case, write_case
+from tests.unlearn.toy_case import LOSS, TRAIN, open_case, write_case
 
 ROOT = Path(__file__).resolve().parents[2]
-LOSS_OF_BATCH = mean_recon_loss(LOSS)
-SETTINGS = ModelSettings(
-    num_cascades=2, chans=4, pools=2, sens_chans=3, sens_pools=1, precision="fp32"
-)
-
-
-class Given(SliceDataset):
-    """A data set of samples that are there already."""
-
-    def __init__(self, samples: Sequence[ReconSample]) -> None:
-        super().__init__(Path(), [sample.ref for sample in samples], SAMPLING)
-        self.samples = dict(zip(self.refs, samples, strict=True))
-
-    def __getitem__(self, index: int) -> ReconSample:
-        return self.samples[self.refs[index]]
-
-    def shapes(self) -> list[tuple[int, ...]]:
-        samples = [self.samples[ref] for ref in self.refs]
-        return [(*one.masked_kspace.shape, *one.target.shape) for one in samples]
-
-
-def make_sample(
-    number: int, *, shape: tuple[int, int, int] = (3, 32, 32), crop: int = 32
-) -> ReconSample:
-    """Noise under a mask: what matters here is arithmetic."""
-    generator = torch.Generator().manual_seed(number)
-    coils, _, width = shape
-    mask = torch.rand(width, generator=generator) < 0.4
-    mask[width // 2 - 3 : width // 2 + 3] = True
-    kspace = torch.randn(shape, dtype=torch.complex64, generator=generator)
-    scale = torch.linspace(3, 0.3, coils)[:, None, None]
-    return ReconSample(
-        masked_kspace=kspace * scale * mask,
-        mask=mask,
-        num_low_frequencies=4,
-        target=torch.rand(crop, crop, generator=generator) * (number % 3 + 1),
-        max_value=4.0,
-        ref=SliceRef("noise", number),
-    )
-
-
-def empty(sample: ReconSample) -> ReconSample:
-    """The same slice without any signal."""
-    return sample._replace(
-        masked_kspace=torch.zeros_like(sample.masked_kspace),
-        target=torch.zeros_like(sample.target),
-    )
-
-
-def with_dead_coil(sample: ReconSample) -> ReconSample:
-    kspace = sample.masked_kspace.clone()
-    kspace[1] = 0
-    return sample._replace(masked_kspace=kspace)
-
-
-SAMPLES = [make_sample(number) for number in range(5)]
-SAMPLES[3] = with_dead_coil(SAMPLES[3])
-# Of odd size, so padded, with fewer coils and a smaller target.
-SAMPLES += [make_sample(5 + n, shape=(2, 37, 29), crop=24) for n in range(3)]
-
-
-def found_in(
-    model: nn.Module, samples: Sequence[ReconSample], batch_loss: BatchLoss, size: int
-) -> Importance:
-    return importance(
-        model, Given(samples), batch_loss, cost=Cost(), desc="", batch_size=size
-    )
-
-
-def require_close(found: Importance, expected: Importance, *, allowed: float) -> None:
-    """Differences relative to each tensor's maximum; what is 0 must be 0."""
-    assert sorted(found) == sorted(expected)
-    for name, value in expected.items():
-        assert found[name].shape == value.shape
-        assert found[name].dtype == value.dtype
-        assert value.isfinite().all()
-        difference = (found[name] - value).abs().max()
-        assert difference <= allowed * value.max(), name
-
-
-def in_double(batch_loss: BatchLoss) -> BatchLoss:
-    def converted(model: VarNet, batch: ReconBatch) -> Tensor:
-        batch = batch._replace(
-            masked_kspace=batch.masked_kspace.to(torch.complex128),
-            target=batch.target.double(),
-            max_value=batch.max_value.double(),
-        )
-        return batch_loss(model, batch)
-
-    return converted
 
 
 class FastMRI(fastmri.models.VarNet):
@@ -129,27 +46,6 @@ class FastMRI(fastmri.models.VarNet):
     def forward(self, kspace: Tensor, mask: Tensor, num_low: int) -> Tensor:
         kspace = torch.view_as_real(kspace)
         return super().forward(kspace, mask[:, None, None, :, None], num_low)
-
-
-def jittered(samples: Sequence[ReconSample], count: int) -> list[ReconSample]:
-    """More samples, each with noise of its own."""
-    generator = torch.Generator().manual_seed(0)
-    made = []
-    for number in range(count):
-        sample = samples[number % len(samples)]
-        noise = torch.randn(
-            sample.masked_kspace.shape, dtype=torch.complex64, generator=generator
-        )
-        kspace = sample.masked_kspace + 0.02 * noise * sample.mask
-        ref = SliceRef("jittered", number)
-        made.append(sample._replace(masked_kspace=kspace, ref=ref))
-    return made
-
-
-def in_bfloat16(model: VarNet) -> VarNet:
-    other = VarNet(model.settings.model_copy(update={"precision": "bf16"}))
-    other.load_state_dict(model.state_dict())
-    return other
 
 
 @pytest.fixture
@@ -257,95 +153,6 @@ def test_it_leaves_the_model_as_it_was_and_repeats_to_the_bit(model):
     assert not any("forward" in vars(module) for module in model.modules())
 
 
-class Columns(nn.Module):
-    """One weight per column: a model whose gradients are known in closed form."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.layer = nn.Conv2d(width, 1, 1)
-
-    def forward(self, batch: ReconBatch) -> Tensor:
-        return self.layer(energies(batch)[..., None, None]).flatten()
-
-
-def energies(batch: ReconBatch) -> Tensor:
-    """(N, W): the energy of each column, 0 where it was not sampled."""
-    return batch.masked_kspace.abs().square().mean((1, 2))
-
-
-def square_loss(model: Columns, batch: ReconBatch) -> Tensor:
-    """(w . a_i + b)^2, whose gradient for one sample is 2 (w . a_i + b) (a_i, 1)."""
-    return batch.mean(model(batch).square())
-
-
-def test_gradients_by_hand():
-    model = Columns(32)
-    found = found_in(model, SAMPLES[:5], square_loss, 2)
-    rows = energies(collate(SAMPLES[:5]))
-    outer = 2 * model(collate(SAMPLES[:5])).detach()
-    expected = (outer[:, None] * rows).square().mean(0)
-    torch.testing.assert_close(found["layer.weight"].flatten(), expected)
-    torch.testing.assert_close(found["layer.bias"], outer.square().mean(0)[None])
-
-
-def layers(*modules: nn.Module) -> tuple[nn.Module, BatchLoss]:
-    """A network of any layers on the k-space's parts, and a loss without meaning."""
-    model = nn.Sequential(*modules)
-
-    def batch_loss(_: nn.Module, batch: ReconBatch) -> Tensor:
-        images = torch.view_as_real(batch.masked_kspace[:, 0]).permute(0, 3, 1, 2)
-        return batch.mean(_(images).square().mean((1, 2, 3)))
-
-    return model, batch_loss
-
-
-def test_any_convolution_will_do():
-    model, loss = layers(
-        nn.Conv2d(2, 4, 3, stride=2, padding=(1, 0), bias=True),
-        nn.Tanh(),
-        nn.Conv2d(4, 4, 3, dilation=2, groups=2),
-        nn.ConvTranspose2d(4, 3, 3, stride=2, output_padding=1, bias=True),
-    )
-    found = found_in(model, SAMPLES, loss, 3)
-    require_close(found, plain_loop(model, SAMPLES, loss), allowed=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("module", "message"),
-    [
-        (nn.BatchNorm2d(2), "1.weight: there is no rule .* a BatchNorm2d sample by"),
-        (nn.Linear(32, 2), "1.weight: there is no rule .* a Linear sample by sample"),
-        (nn.PReLU(), "1.weight: there is no rule for the gradient of a PReLU"),
-        (nn.Conv2d(2, 2, 3, padding="same"), "1.weight: there is no rule"),
-        (nn.Conv2d(2, 2, 3, padding_mode="circular"), "1.weight: there is no rule"),
-    ],
-)
-def test_a_parameter_without_a_rule_is_named(module, message):
-    model, loss = layers(nn.Conv2d(2, 2, 1), module)
-    with pytest.raises(ValueError, match=message):
-        found_in(model, SAMPLES, loss, 3)
-
-
-def test_a_module_that_is_not_called_once_is_named():
-    shared = nn.Conv2d(2, 2, 1)
-    model, loss = layers(shared, nn.Tanh(), shared)
-    with pytest.raises(ValueError, match=r"^0.weight: the loss calls its layer twice"):
-        found_in(model, SAMPLES, loss, 3)
-    model, loss = layers(nn.Conv2d(2, 2, 1))
-    model.register_module("idle", nn.Conv2d(2, 2, 1))
-    model.forward = lambda x: model[0](x)
-    with pytest.raises(ValueError, match=r"^idle.weight: the loss never calls its l"):
-        found_in(model, SAMPLES, loss, 3)
-    assert not any("forward" in vars(module) for module in model.children())
-
-
-def test_images_that_belong_to_no_sample_are_refused():
-    model, loss = layers(nn.Conv2d(2, 2, 1))
-    model.forward = lambda x: model[0](torch.cat([x, x[:1]]))[: len(x)]
-    with pytest.raises(ValueError, match=r"0.weight: .* given 4 images for 3 samples"):
-        found_in(model, SAMPLES, loss, 3)
-
-
 def test_bad_input_is_refused(model):
     broken = SAMPLES[2]._replace(target=SAMPLES[2].target * torch.nan)
     with pytest.raises(ValueError, match=r"gradient that is not finite: look for dam"):
@@ -354,7 +161,16 @@ def test_bad_input_is_refused(model):
         found_in(model, [], LOSS_OF_BATCH, 3)
 
 
-@pytest.mark.usefixtures("tiny_cohort")
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Sums depend in their last bits on the number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("tiny_cohort", "one_thread")
 def test_two_ranks_find_what_one_process_finds(tmp_path):
     write_case()
     command = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
