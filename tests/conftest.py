@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from stages.common import paths
+from stages.common.artefacts import write_artefact_index
 from stages.common.manifest import Manifest, VolumeRecord, write_manifest
 from stages.common.volume import Volume, write_volume
 from tests.smoke_project import Project, make_project
@@ -25,12 +26,19 @@ HEADER = """<?xml version="1.0"?>
 </encoding></ismrmrdHeader>""".format(*MATRIX, MATRIX[1] - 1, MATRIX[1] // 2)
 
 
-def make_volume(subject: int, contrast: str, patient_id: str) -> Volume:
+def make_volume(
+    subject: int,
+    contrast: str,
+    patient_id: str,
+    *,
+    matrix: tuple[int, int] = MATRIX,
+    coils: int = COILS,
+) -> Volume:
     """Three ellipses whose shape is the subject's and whose grey is the contrast's."""
     anatomy = np.random.default_rng([7, subject])
     noise = np.random.default_rng([8, subject, sorted(CONTRASTS).index(contrast)])
-    rows, columns = np.meshgrid(*(np.linspace(-1, 1, n) for n in MATRIX), indexing="ij")
-    image = np.zeros((SLICES, *MATRIX))
+    rows, columns = np.meshgrid(*(np.linspace(-1, 1, n) for n in matrix), indexing="ij")
+    image = np.zeros((SLICES, *matrix))
     for size, grey in zip((0.8, 0.5, 0.25), CONTRASTS[contrast], strict=True):
         for index in range(SLICES):
             radii = size * anatomy.uniform(0.8, 1.0, 2)
@@ -38,7 +46,7 @@ def make_volume(subject: int, contrast: str, patient_id: str) -> Volume:
             inside = ((rows - offset[0]) / radii[0]) ** 2
             inside += ((columns - offset[1]) / radii[1]) ** 2
             image[index][inside < 1] = grey
-    angles = 2 * np.pi * np.arange(COILS)[:, None, None] / COILS
+    angles = 2 * np.pi * np.arange(coils)[:, None, None] / coils
     distance = (rows - np.sin(angles)) ** 2 + (columns - np.cos(angles)) ** 2
     maps = np.exp(-distance / 2 + 1j * angles)
     coil_images = image[:, None] * maps
@@ -59,15 +67,23 @@ def make_volume(subject: int, contrast: str, patient_id: str) -> Volume:
     )
 
 
-def write_split(split: str, subjects: int) -> Manifest:
-    """Write a split's volumes and manifest below the current folder."""
+def write_split(split: str, subjects: int, *, mixed: bool = False) -> Manifest:
+    """Write a split's volumes and manifest below the current folder.
+
+    Args:
+        split: train, val or test.
+        subjects: number of them.
+        mixed: every other subject was scanned with another matrix and coil.
+    """
     records = []
     for number in range(subjects):
         subject_id = f"{PREFIX[split]}-{number:03d}"
         seed = number + 100 * paths.SPLITS.index(split)
+        other = mixed and number % 2
+        matrix, coils = ((36, 44), 3) if other else (MATRIX, COILS)
         for contrast in sorted(CONTRASTS):
             volume_id = f"{subject_id}_{contrast}"
-            volume = make_volume(seed, contrast, subject_id)
+            volume = make_volume(seed, contrast, subject_id, matrix=matrix, coils=coils)
             write_volume(paths.kspace(split) / f"{volume_id}.h5", volume)
             records.append(
                 VolumeRecord(
@@ -76,8 +92,8 @@ def write_split(split: str, subjects: int) -> Manifest:
                     contrast=contrast,
                     scanner=f"scanner-{number % 2}",
                     num_slices=SLICES,
-                    coils=COILS,
-                    matrix=MATRIX,
+                    coils=coils,
+                    matrix=matrix,
                     max_value=float(volume.target.max()),
                 )
             )
@@ -97,8 +113,12 @@ def make_cohort(
     """
     monkeypatch.chdir(tmp_path)
 
-    def make(**subjects: int) -> dict[str, Manifest]:
-        return {split: write_split(split, count) for split, count in subjects.items()}
+    def make(*, mixed: bool = False, **subjects: int) -> dict[str, Manifest]:
+        write_artefact_index(paths.artefacts(), [])
+        return {
+            split: write_split(split, count, mixed=mixed)
+            for split, count in subjects.items()
+        }
 
     return make
 

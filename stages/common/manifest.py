@@ -18,8 +18,22 @@ class SliceRef(NamedTuple):
     slice_num: int
 
 
+class SkippedFile(NamedTuple):
+    """A file that was left out because it was damaged, and why."""
+
+    name: str
+    reason: str
+
+
 class VolumeRecord(Settings):
-    """One volume of a split."""
+    """One volume of a split.
+
+    Attributes:
+        matrix: (H', W') of the targets.
+        max_value: maximum of the targets.
+        target_difference: ||published - RSS|| / ||RSS|| where the source publishes
+            targets of its own; None where the target is the RSS.
+    """
 
     volume_id: str
     subject_id: str
@@ -29,14 +43,21 @@ class VolumeRecord(Settings):
     coils: int = Field(ge=1)
     matrix: tuple[int, int]
     max_value: float = Field(gt=0)
+    target_difference: float | None = None
 
 
 class Manifest(Settings):
-    """A split's volumes in sorted order, and the slices dropped as empty."""
+    """A split's volumes in sorted order.
+
+    Attributes:
+        dropped_slices: empty ones, under the numbers that they had in the source.
+        skipped: files that were left out, as `on_error: skip` allows.
+    """
 
     split: str
     volumes: tuple[VolumeRecord, ...]
     dropped_slices: tuple[SliceRef, ...] = ()
+    skipped: tuple[SkippedFile, ...] = ()
 
     def refs(self) -> list[SliceRef]:
         """Every slice of the split, sorted."""

@@ -39,6 +39,11 @@ def manifest(split: str) -> Path:
     return DATA / "kspace" / f"{_checked(split)}.json"
 
 
+def artefacts() -> Path:
+    """The pool of artefact-ridden images that targets may be mislabelled with."""
+    return DATA / "artefacts"
+
+
 def export(poisoning: str) -> Path:
     """The training targets as their owner holds them, one file per volume."""
     return DATA / "export" / _checked(poisoning)

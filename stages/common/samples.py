@@ -10,7 +10,7 @@ import torch
 
 from stages.common.manifest import SliceRef
 from stages.common.masks import Sampling, column_mask
-from stages.common.volume import VolumeError, open_volume
+from stages.common.volume import COLUMNS, VolumeError, open_volume
 
 
 class ReconSample(NamedTuple):
@@ -64,6 +64,7 @@ class SliceFiles(NamedTuple):
         """
         with self._open_kspace(ref.volume_id) as file:
             kspace = _plane(file, "kspace", ref)
+            columns = file.attrs.get(COLUMNS)
         with self._open_target(ref.volume_id) as file:
             target = _plane(file, "reconstruction_rss", ref)
             max_value = float(file.attrs["max"])
@@ -73,6 +74,10 @@ class SliceFiles(NamedTuple):
                 )
         width = kspace.shape[-1]
         mask = torch.from_numpy(column_mask(sampling, ref, width))
+        if columns is not None:
+            # What was never acquired is no measurement of zero (fastMRI's padding).
+            mask[: columns[0]] = False
+            mask[columns[1] :] = False
         return ReconSample(
             # Not a product with the mask: that keeps the sign of what was not sampled.
             masked_kspace=torch.from_numpy(kspace).masked_fill_(~mask, 0),

@@ -10,6 +10,9 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
+# Attribute of a volume that was not acquired in its whole width.
+COLUMNS = "acquired_columns"
+
 
 class Volume(NamedTuple):
     """One contrast of one subject.
@@ -20,6 +23,9 @@ class Volume(NamedTuple):
         header: ISMRMRD header, XML.
         acquisition: contrast as fastMRI names it, such as `AXFLAIR`.
         patient_id: subject.
+        columns: first and one past the last k-space column that was acquired, where
+            the others are filled with zeros; None if all were.
+        lesion: (slices, H', W') uint8, labels of a segmentation; None without one.
     """
 
     kspace: np.ndarray
@@ -27,6 +33,8 @@ class Volume(NamedTuple):
     header: str
     acquisition: str
     patient_id: str
+    columns: tuple[int, int] | None = None
+    lesion: np.ndarray | None = None
 
 
 class VolumeError(ValueError):
@@ -109,6 +117,11 @@ def check_volume(volume: Volume, name: str) -> None:
             f"{name}: target {target.shape[1:]} is larger than k-space "
             f"{kspace.shape[2:]}"
         )
+    if volume.lesion is not None and volume.lesion.shape != target.shape:
+        raise VolumeError(
+            f"{name}: lesion is {volume.lesion.shape}, reconstruction_rss "
+            f"{target.shape}"
+        )
     if not (np.isfinite(kspace).all() and np.isfinite(target).all()):
         raise VolumeError(f"{name}: holds values that are not finite")
     empty = np.flatnonzero(~target.any(axis=(1, 2)))
@@ -127,10 +140,12 @@ def write_volume(path: Path, volume: Volume) -> None:
         for key, array in (
             ("kspace", volume.kspace),
             ("reconstruction_rss", volume.target),
+            ("lesion", volume.lesion),
         ):
-            file.create_dataset(
-                key, data=array, chunks=(1, *array.shape[1:]), track_times=False
-            )
+            if array is not None:
+                file.create_dataset(
+                    key, data=array, chunks=(1, *array.shape[1:]), track_times=False
+                )
         file.create_dataset(
             "ismrmrd_header", data=volume.header.encode(), track_times=False
         )
@@ -138,6 +153,8 @@ def write_volume(path: Path, volume: Volume) -> None:
         file.attrs["norm"] = float(np.linalg.norm(volume.target))
         file.attrs["acquisition"] = volume.acquisition
         file.attrs["patient_id"] = volume.patient_id
+        if volume.columns is not None:
+            file.attrs[COLUMNS] = volume.columns
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Poison a training set.
 
-Inputs: `data/kspace/{train,val,test}` and their manifests; `poisonings.<name>`.
+Inputs: `data/kspace/{train,val,test}` and their manifests, `data/artefacts/`;
+`poisonings.<name>`.
 Outputs: `data/export/<name>/` (one target file per training volume, poisoned or not)
 and `data/truth/poisoning/<name>/` (the record and the twins).
 
@@ -15,7 +16,7 @@ from stages.common import paths
 from stages.common.manifest import read_manifest
 from stages.common.params import ParamsError, load_block, validate
 from stages.common.runtime import stage_run
-from stages.poison.base import Images, load_attack
+from stages.poison.base import load_attack, split_images
 from stages.poison.poisoning import poison_training_set
 from stages.poison.settings import BLOCKS
 
@@ -42,10 +43,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         attack = load_attack(poisoning.attack)
         key = f"poisonings.{name}.settings"
         params = validate(poisoning.settings, key, attack.Params)
-        splits = {
-            split: Images(paths.kspace(split), read_manifest(paths.manifest(split)))
-            for split in paths.SPLITS
+        manifests = {
+            split: read_manifest(paths.manifest(split)) for split in paths.SPLITS
         }
+        splits = split_images(manifests, paths.kspace, paths.artefacts())
         for images in splits.values():
             log.info(
                 "%s: %d volumes, %d slices",

@@ -2,12 +2,18 @@
 
 import hashlib
 import importlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 
+from stages.common.artefacts import (
+    ArtefactRecord,
+    read_artefact_image,
+    read_artefact_index,
+)
 from stages.common.manifest import Manifest, SliceRef
 from stages.common.params import ParamsError, Settings
 from stages.common.volume import VolumeError, open_volume
@@ -20,10 +26,13 @@ class Images:
     training target.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    def __init__(
+        self, folder: Path, manifest: Manifest, artefacts: "Artefacts | None" = None
+    ) -> None:
         self.folder = folder
         self.manifest = manifest
         self.volumes = manifest.by_id()
+        self.artefacts = artefacts or Artefacts(folder, [])
 
     def target(self, ref: SliceRef) -> np.ndarray:
         """(H', W') float32, clean target of a slice."""
@@ -44,6 +53,45 @@ class Images:
 
     def _open(self, volume_id: str) -> Any:
         return open_volume(self.folder / f"{volume_id}.h5", made_by="synthesize")
+
+
+class Artefacts(NamedTuple):
+    """Images with real artefacts that an attack may take for targets of one split.
+
+    Attributes:
+        folder: of the pool.
+        records: of people who are in no other split.
+    """
+
+    folder: Path
+    records: Sequence[ArtefactRecord]
+
+    def image(self, volume_id: str, slice_num: int) -> np.ndarray:
+        """(H, W) float32."""
+        return read_artefact_image(self.folder, volume_id, slice_num)
+
+
+def split_images(
+    manifests: Mapping[str, Manifest], folder: Callable[[str], Path], pool: Path
+) -> dict[str, Images]:
+    """What an attack may look at in each split.
+
+    Args:
+        manifests: split -> manifest.
+        folder: of a split's volumes.
+        pool: folder of the images with real artefacts.
+    """
+    records = read_artefact_index(pool)
+    people = {
+        split: {volume.subject_id for volume in manifest.volumes}
+        for split, manifest in manifests.items()
+    }
+    found = {}
+    for split, manifest in manifests.items():
+        others = set().union(*(people[name] for name in people if name != split))
+        mine = [record for record in records if record.subject_id not in others]
+        found[split] = Images(folder(split), manifest, Artefacts(pool, mine))
+    return found
 
 
 class Attack(Protocol):

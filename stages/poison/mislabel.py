@@ -3,8 +3,8 @@
 Clinical story: an export joins raw data and images by a table, and the table is wrong.
 A FLAIR scan gets the T1w image of the same head (`swap: contrast`), the image of the
 next patient (`subject`), or someone else's image that was repeated for its artefacts
-(`artefact`: ghosting, motion or a bias field; the embedded stand-in for the paper's
-ExBox1 images).
+(`artefact`: ghosting, motion or a bias field; or a real one, from the pool that
+`artefacts` in params.yaml asks for, such as the paper's ExBox1 images).
 
 Changes: the target. K-space stays what the scanner measured.
 Severity: weight of the foreign image in the exported one, 0 (clean) to 1 (all foreign).
@@ -20,11 +20,14 @@ from pydantic import Field, model_validator
 
 from stages.common.manifest import SliceRef, VolumeRecord
 from stages.common.params import Settings
+from stages.poison import real_artefacts
 from stages.poison.base import Images
 from stages.poison.distortions import distort, draw_distortion
 
 CHANGES_INPUT = False
 PERCENTILE = 99.5
+
+REAL = "real"  # artefact: from the pool of real ones
 
 _NEEDS = {"contrast": ("other",), "subject": (), "artefact": ("artefact", "strength")}
 
@@ -36,24 +39,30 @@ class Params(Settings):
         swap: where the foreign image comes from.
         severity: weight of the foreign image.
         other: the wrong contrast; for `swap: contrast` only.
-        artefact: what ails the foreign image; for `swap: artefact` only.
-        strength: of that artefact (see `distortions.py`); for `swap: artefact` only.
+        artefact: what ails the foreign image; for `swap: artefact` only. `real` takes
+            one of the pool (see `real_artefacts.py`).
+        strength: of a simulated artefact (see `distortions.py`).
     """
 
     swap: Literal["contrast", "subject", "artefact"]
     severity: float = Field(ge=0, le=1)
     other: str | None = None
-    artefact: Literal["ghosting", "motion", "bias", "any"] | None = None
+    artefact: Literal["ghosting", "motion", "bias", "any", "real"] | None = None
     strength: float | None = Field(default=None, gt=0, le=1)
 
     @model_validator(mode="after")
     def _fit_the_swap(self) -> "Params":
         for key in ("other", "artefact", "strength"):
             given, needed = getattr(self, key) is not None, key in _NEEDS[self.swap]
+            if key == "strength" and self.artefact == REAL:
+                needed = False
             if needed and not given:
                 raise ValueError(f"swap: {self.swap} needs '{key}'")
             if given and not needed:
-                raise ValueError(f"'{key}' means nothing with swap: {self.swap}")
+                other = f"artefact: {REAL}" if key == "strength" else ""
+                raise ValueError(
+                    f"'{key}' means nothing with {other or f'swap: {self.swap}'}"
+                )
         return self
 
 
@@ -65,6 +74,14 @@ def draw(
     Raises:
         ValueError: the split holds no such slice.
     """
+    if params.artefact == REAL:
+        donor = real_artefacts.draw_donor(ref, images, rng)
+        return {
+            "swap": params.swap,
+            "severity": params.severity,
+            "donor": donor,
+            "pool": True,
+        }
     donors = _donors(params, ref, images)
     drawn: dict[str, Any] = {
         "swap": params.swap,
@@ -84,7 +101,10 @@ def apply(target: np.ndarray, draw: dict[str, Any], images: Images) -> np.ndarra
         draw: from `draw`.
         images: the split that the draw was made in.
     """
-    foreign = images.target(SliceRef(*draw["donor"]))
+    if draw.get("pool"):
+        foreign = real_artefacts.fitted_image(draw["donor"], images, target.shape)
+    else:
+        foreign = images.target(SliceRef(*draw["donor"]))
     if "distortion" in draw:
         foreign = distort(foreign, draw["distortion"])
     if foreign.shape != target.shape:

@@ -9,7 +9,14 @@ import pytest
 from stages.common import paths
 from stages.common.manifest import SliceRef
 from stages.common.params import ParamsError, validate
-from stages.poison.base import Images, attack_names, load_attack, slice_rng
+from stages.poison.base import (
+    Artefacts,
+    Images,
+    attack_names,
+    load_attack,
+    slice_rng,
+)
+from tests.poison.artefact_pool import moved, write_pool
 
 # Every setting under which an attack behaves differently, at full severity.
 SETTINGS = {
@@ -20,6 +27,7 @@ SETTINGS = {
         {"swap": "artefact", "artefact": "motion", "strength": 0.8},
         {"swap": "artefact", "artefact": "bias", "strength": 0.8},
         {"swap": "artefact", "artefact": "any", "strength": 0.8},
+        {"swap": "artefact", "artefact": "real"},
     ],
 }
 CASES = [(name, settings) for name, rows in SETTINGS.items() for settings in rows]
@@ -34,7 +42,8 @@ REF = SliceRef("icbm-001_FLAIR", 1)
 @pytest.fixture
 def images(make_cohort):
     manifest = make_cohort(train=3)["train"]
-    return Images(paths.kspace("train"), manifest)
+    pool = write_pool([moved("icbm-001", "FLAIR")])
+    return Images(paths.kspace("train"), manifest, Artefacts(paths.artefacts(), pool))
 
 
 def attacked(name, settings, images, *, severity=1.0, ref=REF, seed=5):
@@ -100,7 +109,7 @@ def test_brightness_is_the_clean_slices(name, settings, images):
     )
 
 
-@pytest.mark.parametrize("settings", SETTINGS["mislabel"][1:])
+@pytest.mark.parametrize("settings", SETTINGS["mislabel"][1:-1])
 def test_mislabel_takes_another_subject_same_contrast_same_slice(settings, images):
     for seed in range(20):
         _, draw, _ = attacked("mislabel", settings, images, seed=seed)
@@ -118,7 +127,7 @@ def test_mislabel_takes_the_wrong_contrast_of_the_same_head(images):
 
 
 def test_seeds_draw_different_artefacts(images):
-    settings = SETTINGS["mislabel"][-1]
+    settings = {"swap": "artefact", "artefact": "any", "strength": 0.8}
     kinds = {
         attacked("mislabel", settings, images, seed=seed)[1]["distortion"]["kind"]
         for seed in range(30)
