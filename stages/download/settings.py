@@ -1,16 +1,19 @@
-"""The `download` block of `params.yaml`."""
+"""Parameters of `download` that are not a source's own."""
 
-from typing import Literal
+from typing import Annotated, Any
 
-from pydantic import Field
-
-from stages.common.params import Settings
+from pydantic import AfterValidator, Field
 
 
-class DownloadSettings(Settings):
-    """Which anatomies the pipeline uses; one DVC stage each."""
+def _no_source_twice(value: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(value)) < len(value):
+        raise ValueError("names a source twice")
+    return value
 
-    sources: tuple[Literal["icbm152", "ch2"], ...] = Field(min_length=1)
 
-
-BLOCKS: dict[str, type] = {"download": DownloadSettings}
+# One DVC stage each.
+BLOCKS: dict[str, Any] = {
+    "download.sources": Annotated[
+        tuple[str, ...], Field(min_length=1), AfterValidator(_no_source_twice)
+    ]
+}

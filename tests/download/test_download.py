@@ -10,8 +10,16 @@ from pathlib import Path
 import pytest
 
 from stages.download import __main__ as download
-from stages.download import packaged
-from stages.download.packaged import PackagedSource, SourceError, copy_source
+from stages.download.base import (
+    PROVENANCE,
+    Fetched,
+    Origin,
+    Skipped,
+    SourceError,
+    settle,
+    source_names,
+)
+from stages.download.packaged import PackagedSource, copy_source
 
 
 @pytest.fixture
@@ -32,21 +40,43 @@ def _source(**changes: str) -> PackagedSource:
         "a.nii.gz": hashlib.sha256(b"a brain").hexdigest(),
         "b.nii.gz": hashlib.sha256(b"another brain").hexdigest(),
     }
-    return PackagedSource("brainpackage", "data", hashes | changes, "free", "Someone")
+    return PackagedSource(
+        title="A brain",
+        package="brainpackage",
+        folder="data",
+        sha256=hashes | changes,
+        licence="free",
+        citation="Someone",
+    )
 
 
 @pytest.mark.usefixtures("package")
 def test_copies_and_says_where_from(tmp_path: Path) -> None:
-    files = copy_source(_source(), tmp_path / "raw")
-    assert [file.name for file in files] == ["a.nii.gz", "b.nii.gz"]
-    assert files[0].read_bytes() == b"a brain"
-    provenance = json.loads((tmp_path / "raw" / packaged.PROVENANCE).read_text())
-    assert provenance["package"] == "brainpackage"
+    raw = tmp_path / "raw"
+    fetched = copy_source(_source(), raw)
+    assert fetched.names == ("a.nii.gz", "b.nii.gz")
+    assert (raw / "a.nii.gz").read_bytes() == b"a brain"
+    settle(raw, fetched)
+    provenance = json.loads((raw / PROVENANCE).read_text())
+    assert provenance["version"].startswith("brainpackage ")
     assert provenance["licence"] == "free"
     assert provenance["citation"] == "Someone"
     first = provenance["files"][0]
     assert first["size"] == len(b"a brain")
     assert first["sha256"] == hashlib.sha256(b"a brain").hexdigest()
+
+
+def test_nothing_but_what_was_fetched_is_left(tmp_path: Path) -> None:
+    for name in ("kept/a.h5", "kept/old.h5", "gone/deep/b.h5", ".a.h5.part"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    origin = Origin("t", "u", "v", "l", "c")
+    fetched = Fetched(origin, ("kept/a.h5",), (Skipped("x.h5", "damaged"),))
+    settle(tmp_path, fetched)
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
+    assert left == {"kept", "kept/a.h5", PROVENANCE}
+    provenance = json.loads((tmp_path / PROVENANCE).read_text())
+    assert provenance["skipped"] == [{"name": "x.h5", "reason": "damaged"}]
 
 
 def test_wrong_hash_names_file_found_and_expected(
@@ -72,19 +102,27 @@ def test_missing_package_and_file_ask_for_install(
         copy_source(_source(), tmp_path)
 
 
-def test_every_source_is_installed_and_verified(
+def test_every_embedded_source_is_installed_and_verified(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     params = Path("params.yaml").read_bytes()
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_bytes(params)
-    for name in download.SOURCES:
+    for name in ("icbm152", "ch2"):
+        assert name in source_names()
         download.main(["--source", name])
         folder = tmp_path / "data" / "raw" / name
-        provenance = json.loads((folder / packaged.PROVENANCE).read_text())
+        provenance = json.loads((folder / PROVENANCE).read_text())
         names = {file["name"] for file in provenance["files"]}
-        assert names | {packaged.PROVENANCE} == {p.name for p in folder.iterdir()}
+        assert names | {PROVENANCE} == {p.name for p in folder.iterdir()}
         assert provenance["licence"]
+
+
+def test_every_source_keeps_the_contract() -> None:
+    for name in source_names():
+        source = importlib.import_module(f"stages.download.{name}")
+        assert callable(source.fetch), name
+        assert source.__doc__, name
 
 
 def test_sources_are_found_without_an_import() -> None:

@@ -1,0 +1,246 @@
+"""M4Raw: raw brain scans of 183 people at 0.3 T, from Zenodo.
+
+Files are named as in the archives: `multicoil_train/2022061001_T101.h5`, which is
+repetition 01 of T1. The first few subjects of a set come out of its archive without the
+rest of it; a whole set comes as the whole archive.
+"""
+
+import logging
+import re
+import shutil
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from stages.common import paths
+from stages.common.params import Settings
+from stages.download.archives import take, take_archive, take_members
+from stages.download.base import Fetched, Origin, Skipped, SourceError
+from stages.download.choosing import list_names, of_first, only
+from stages.download.local import local_copy, where_to_put
+from stages.download.placing import Wanted
+from stages.download.transfer import fetch_file, remote_zip, require_room
+from stages.download.zenodo import LOCK, RecordFile, read_record
+
+SetName = Literal["train", "val", "test", "gre", "motion"]
+FOLDERS: dict[SetName, str] = {
+    "train": "multicoil_train",
+    "val": "multicoil_val",
+    "test": "multicoil_test",
+    "gre": "gre_data",
+    "motion": "motion",
+}
+# By the ends of folders' names, such as M4RawV1.5_motion; the first that fits counts.
+_PLACES = {
+    "inter-scan_motion": "motion/inter-scan_motion",
+    "intra-scan_motion": "motion/intra-scan_motion",
+    **{folder: folder for folder in FOLDERS.values()},
+}
+# The subject's number ends at the underscore: T101 is T1, repetition 01.
+_NAME = re.compile(r"(\d+)_(FLAIR|T1|T2|GRE)(\d{2})\.h5")
+_EXPECTED = "`multicoil_train/<id>_T101.h5` and the like, or the zips of Zenodo"
+
+log = logging.getLogger("mendmri")
+
+
+class Params(Settings):
+    """What to take of M4Raw.
+
+    Attributes:
+        record: of Zenodo; each version of the data set is one.
+        sets: train, val, test, gre (gradient echo), motion (scans left out of the
+            others for motion).
+        subjects: the first so many of each set, by number; None takes all.
+    """
+
+    record: int = Field(ge=1)
+    sets: tuple[SetName, ...] = Field(min_length=1)
+    subjects: int | None = Field(ge=1)
+
+
+def fetch(params: Params, folder: Path) -> Fetched:
+    """Take the local copy, or else the record's archives.
+
+    Raises:
+        SourceError: a set is missing, or the record has changed since it was locked.
+    """
+    local = local_copy("m4raw")
+    if local is None:
+        names, strange = _from_zenodo(params, folder)
+        version = f"Zenodo record {params.record}"
+    else:
+        names, strange = _from_local(local, params, folder)
+        version = "unknown: a local copy"
+    origin = Origin(
+        title="M4Raw",
+        url=f"https://zenodo.org/records/{params.record}",
+        version=version,
+        licence="CC-BY-4.0",
+        citation=(
+            "Lyu M, Mei L, Huang S, Liu S, Li Y, Yang K, Liu Y, Dong Y, Dong L, Wu EX. "
+            "M4Raw: A multi-contrast, multi-repetition, multi-channel MRI k-space "
+            "dataset for low-field MRI research. Scientific Data 10, 264, 2023."
+        ),
+    )
+    reason = "no name of M4Raw's, such as 2022061001_T101.h5: rename or remove it"
+    skipped = tuple(Skipped(name, reason) for name in sorted(strange))
+    return Fetched(origin, tuple(sorted(names)), skipped)
+
+
+def _from_local(
+    local: Path, params: Params, folder: Path
+) -> tuple[list[str], list[str]]:
+    listed = list_names(local)
+    known = {new for name in listed if (new := _rename(name)) is not None}
+    chosen = _choose(known, params, local) if known else set()
+    wanted = only(_rename, chosen)
+    names = take(local, folder, wanted, source="m4raw", expected=_EXPECTED)
+    return names, _strange(listed)
+
+
+def _choose(known: set[str], params: Params, local: Path) -> set[str]:
+    """What is asked for of the files of a local copy."""
+    chosen: set[str] = set()
+    for set_name in params.sets:
+        its_files = _of_set(known, set_name)
+        if not its_files:
+            there = [place for name, place in FOLDERS.items() if _of_set(known, name)]
+            raise SourceError(
+                f"{local}: holds no {FOLDERS[set_name]}/ of M4Raw, but "
+                f"{', '.join(there)}: add it, or take '{set_name}' out of "
+                "download.m4raw.sets"
+            )
+        chosen |= of_first(its_files, _subject, params.subjects)
+    return chosen
+
+
+def _from_zenodo(params: Params, folder: Path) -> tuple[list[str], list[str]]:
+    files = read_record(params.record, folder)
+    archives = {name: _archive(name, files, params.record) for name in params.sets}
+    names, strange = [LOCK], []
+    for set_name, file in archives.items():
+        taken, left_out = _take_set(set_name, file, folder, subjects=params.subjects)
+        names += taken
+        strange += left_out
+    # What a run left that was killed while it loaded a whole archive.
+    if _scratch().exists():
+        shutil.rmtree(_scratch())
+    return names, strange
+
+
+def _archive(
+    set_name: SetName, files: dict[str, RecordFile], record: int
+) -> RecordFile:
+    """The archive of a set: each version of the data set names it otherwise."""
+    pattern = re.compile(rf"(?:.*[_-])?{set_name}(?:[_-].*)?\.zip", re.IGNORECASE)
+    found = [file for name, file in sorted(files.items()) if pattern.fullmatch(name)]
+    if len(found) == 1:
+        return found[0]
+    raise SourceError(
+        f"Zenodo record {record} has {len(found) or 'no'} archives of the set "
+        f"'{set_name}'; its files: {', '.join(sorted(files)) or 'none'}: change "
+        "download.m4raw.record or download.m4raw.sets, or download the set by hand "
+        f"and {where_to_put('m4raw')}"
+    )
+
+
+def _take_set(
+    set_name: SetName, file: RecordFile, folder: Path, *, subjects: int | None
+) -> tuple[list[str], list[str]]:
+    """Take a set out of its archive: names of its files, and of strange ones."""
+    with remote_zip(file.url) as archive:
+        _require_size(archive, file)
+        members = archive.namelist()
+        wanted = _member_chooser(members, set_name, subjects, file.name)
+        missing = _missing(archive, wanted, folder)
+        # Those that are there are compared with their CRC, and taken anew if damaged.
+        if subjects is not None or not missing:
+            taken = take_members(archive, folder, wanted, desc=file.name)
+            return taken, _strange(members)
+    # Before hours of loading, not after.
+    require_room(folder, missing)
+    path = _scratch() / file.name
+    fetch_file(file.url, path, size=file.size, checksum=file.checksum)
+    taken = take_archive(path, folder, wanted)
+    path.unlink()
+    return taken, _strange(members)
+
+
+def _member_chooser(
+    members: Iterable[str], set_name: SetName, subjects: int | None, archive: str
+) -> Wanted:
+    def rename(member: str) -> str | None:
+        file = member.rpartition("/")[2]
+        if _NAME.fullmatch(file) is None:
+            return None
+        new = _rename(member) or f"{FOLDERS[set_name]}/{file}"
+        return new if _of_set([new], set_name) else None
+
+    known = {new for member in members if (new := rename(member)) is not None}
+    if not known:
+        raise SourceError(
+            f"{archive}: holds no scans of the set '{set_name}' (expected {_EXPECTED}):"
+            " take it out of download.m4raw.sets, or get it by hand and "
+            f"{where_to_put('m4raw')}"
+        )
+    chosen = of_first(known, _subject, subjects)
+    log.info("%s: %d of %d scans", archive, len(chosen), len(known))
+    return only(rename, chosen)
+
+
+def _require_size(archive: zipfile.ZipFile, file: RecordFile) -> None:
+    stream: Any = archive.fp
+    size = stream.seek(0, 2)
+    if size != file.size:
+        raise SourceError(
+            f"{file.name}: has {size} bytes, its record says {file.size}: it was "
+            "changed or is damaged on the server: run again later, or download it by "
+            f"hand and {where_to_put('m4raw')}"
+        )
+
+
+def _missing(archive: zipfile.ZipFile, wanted: Wanted, folder: Path) -> int:
+    """Bytes of the wanted members that no earlier run has taken."""
+    missing = 0
+    for info in archive.infolist():
+        name = wanted(info.filename)
+        if name is None:
+            continue
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != info.file_size:
+            missing += info.file_size
+    return missing
+
+
+def _rename(name: str) -> str | None:
+    """Where a file goes, as the innermost folder that is known tells."""
+    *parents, file = name.split("/")
+    if _NAME.fullmatch(file) is None:
+        return None
+    for parent in reversed(parents):
+        for end, place in _PLACES.items():
+            if f"_{parent.lower()}".endswith(f"_{end}"):
+                return f"{place}/{file}"
+    return None
+
+
+def _of_set(names: Iterable[str], set_name: SetName) -> set[str]:
+    return {name for name in names if name.startswith(f"{FOLDERS[set_name]}/")}
+
+
+def _subject(name: str) -> str:
+    return name.rpartition("/")[2].partition("_")[0]
+
+
+def _strange(names: Iterable[str]) -> list[str]:
+    """HDF5 files that have no name of M4Raw."""
+    files = [(name, name.rpartition("/")[2]) for name in names]
+    h5 = [pair for pair in files if pair[1].endswith(".h5") and pair[1][0] != "."]
+    return [name for name, file in h5 if not _NAME.fullmatch(file)]
+
+
+def _scratch() -> Path:
+    return paths.scratch("download/m4raw")

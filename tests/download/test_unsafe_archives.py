@@ -1,0 +1,147 @@
+"""Archives that would write elsewhere, link elsewhere or fill the disk."""
+
+import struct
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stages.download import placing
+from stages.download.archives import take_archive
+from stages.download.base import SourceError
+from tests.download.packing import BRAIN, SCAN, flat, images, pack
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+UNSAFE = [
+    "../evil.nii.gz",
+    "a/../../evil.nii.gz",
+    "/tmp/evil.nii.gz",
+    "C:/evil.nii.gz",
+    "..\\evil.nii.gz",
+    "a\\evil.nii.gz",
+    "a//evil.nii.gz",
+    "e\nvil.nii.gz",
+]
+
+
+@pytest.mark.parametrize("wanted", [images, flat])
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+@pytest.mark.parametrize("name", UNSAFE)
+def test_no_name_leaves_the_folder(
+    tmp_path: Path, out: Path, name: str, kind: str, wanted: Callable
+) -> None:
+    path = pack(tmp_path / f"a.{kind}", {"good.nii.gz": BRAIN, name: SCAN})
+    with pytest.raises(SourceError) as caught:
+        take_archive(path, out, wanted)
+    message = str(caught.value)
+    assert repr(name) in message
+    assert "could leave the folder" in message
+    assert str(path) in message
+    assert "publisher" in message
+    assert not out.exists()
+    # Unwanted, such a member does no harm.
+    pick = {"good.nii.gz": "good.nii.gz"}.get
+    assert take_archive(path, out, pick) == ["good.nii.gz"]
+
+
+def test_nor_does_a_name_that_the_source_gives(tmp_path: Path, out: Path) -> None:
+    path = pack(tmp_path / "a.zip", {"good.nii.gz": BRAIN})
+    with pytest.raises(SourceError, match=r"'good.nii.gz': the name '\.\./x' could"):
+        take_archive(path, out, lambda _name: "../x")
+
+
+@pytest.mark.parametrize(
+    "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE]
+)
+def test_links_and_devices_of_tars(tmp_path: Path, out: Path, kind: bytes) -> None:
+    path = pack(tmp_path / "a.tar", {"good.nii.gz": BRAIN})
+    with tarfile.open(path, "a") as tar:
+        info = tarfile.TarInfo("link.nii.gz")
+        info.type, info.linkname = kind, "/etc/passwd"
+        tar.addfile(info)
+    with pytest.raises(
+        SourceError, match=r"a\.tar: 'link\.nii\.gz': is a link or a dev"
+    ):
+        take_archive(path, out, images)
+    assert not out.exists()
+    pick = {"good.nii.gz": "good.nii.gz"}.get
+    assert take_archive(path, out, pick) == ["good.nii.gz"]
+
+
+def test_links_of_zips(tmp_path: Path, out: Path) -> None:
+    info = zipfile.ZipInfo("link.nii.gz")
+    info.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(info, "/etc/passwd")
+    with pytest.raises(SourceError, match=r"'link\.nii\.gz': is a link"):
+        take_archive(tmp_path / "a.zip", out, images)
+
+
+def test_encrypted_zips(tmp_path: Path, out: Path) -> None:
+    path = pack(tmp_path / "a.zip", {"good.nii.gz": BRAIN})
+    data = bytearray(path.read_bytes())
+    data[data.rindex(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(data)
+    with pytest.raises(SourceError, match=r"'good\.nii\.gz': is encrypted.*by hand"):
+        take_archive(path, out, images)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_two_members_of_one_name(tmp_path: Path, out: Path, kind: str) -> None:
+    path = pack(tmp_path / f"a.{kind}", {"1/a.nii.gz": BRAIN, "2/a.nii.gz": BRAIN})
+    with pytest.raises(
+        SourceError, match=r"'a\.nii\.gz': several files would get this"
+    ):
+        take_archive(path, out, flat)
+    assert not out.exists()
+    path = pack(tmp_path / f"b.{kind}", {"a": BRAIN, "a/b": BRAIN})
+    with pytest.raises(SourceError, match=r"'a/b': 'a' would be a file and a folder"):
+        take_archive(path, out, lambda name: name)
+
+
+def _bomb(path: Path, size: int) -> Path:
+    """A zip whose member declares a size that it does not have."""
+    pack(path, {"bomb.nii.gz": bytes(100_000)})
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<I", data, data.rindex(b"PK\x01\x02") + 24, size)
+    path.write_bytes(data)
+    return path
+
+
+def test_a_bomb_is_refused_before_a_byte_is_written(tmp_path: Path, out: Path) -> None:
+    path = _bomb(tmp_path / "a.zip", 4_000_000_000)
+    with pytest.raises(
+        SourceError,
+        match=r"'bomb\.nii\.gz': would grow from 1\d\d B to 4\.0 GB, which no",
+    ):
+        take_archive(path, out, images)
+    assert not out.exists()
+
+
+def test_a_bomb_in_a_tar(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placing, "BOMB_SIZE", 1_000_000)
+    files = {"bomb.nii.gz": bytes(30_000_000)}
+    path = pack(tmp_path / "a.tar.xz", files)
+    with pytest.raises(SourceError, match=r"to 30\.0 MB, which no data do"):
+        take_archive(path, out, images)
+    monkeypatch.setattr(placing, "BOMB_SIZE", 40_000_000)
+    assert take_archive(path, out, images) == ["bomb.nii.gz"]
+
+
+def test_never_reads_past_the_declared_size(tmp_path: Path, out: Path) -> None:
+    path = _bomb(tmp_path / "a.zip", 1000)
+    with pytest.raises(SourceError, match=r"a\.zip cannot be read \(Bad CRC-32"):
+        take_archive(path, out, images)
+    path = _bomb(tmp_path / "a.zip", 200_000)
+    with pytest.raises(SourceError, match=r"ends 100000 bytes early|Bad CRC-32"):
+        take_archive(path, out, images)
+    assert list(out.iterdir()) == []
