@@ -1,29 +1,49 @@
 """The `synthesize` block of `params.yaml`: units as in README.md."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from stages.common.params import Settings
 
-SourceName = Literal["icbm152", "ch2"]
-Contrast = Literal["T1w", "T2w", "FLAIR"]
+Contrast = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]*$")]
+Count = Annotated[int, Field(ge=1, le=99999)]
 
 
 class Subjects(Settings):
-    """Subjects per split."""
+    """Subjects per split; of scans, null takes all there are."""
 
-    train: int = Field(ge=1, le=999)
-    val: int = Field(ge=1, le=999)
-    test: int = Field(ge=1, le=999)
+    train: Count | None
+    val: Count | None
+    test: Count | None
 
 
 class Sources(Settings):
-    """Anatomy of each split."""
+    """Source of each split: an anatomy to simulate subjects from, or scans."""
 
-    train: SourceName
-    val: SourceName
-    test: SourceName
+    train: str
+    val: str
+    test: str
+
+
+class ScanSettings(Settings):
+    """How real scans become volumes.
+
+    Attributes:
+        split: `published` takes the source's own partition of its subjects, `drawn`
+            draws one.
+        repetitions: of one raw scan: their mean, a volume each, or the first alone.
+        max_slices: of a volume, evenly spread; null takes all.
+        min_signal: 99th percentile of a slice / maximum of its volume, below which it
+            is empty.
+        on_error: `stop`, or leave a damaged file out and list it.
+    """
+
+    split: Literal["published", "drawn"]
+    repetitions: Literal["average", "keep", "first"]
+    max_slices: int | None = Field(ge=1)
+    min_signal: float = Field(ge=0, lt=1)
+    on_error: Literal["stop", "skip"]
 
 
 class Sequence(Settings):
@@ -79,7 +99,7 @@ class CoilSettings(Settings):
 
 
 class SynthesizeSettings(Settings):
-    """A simulated cohort."""
+    """A cohort: simulated subjects, real scans, or both."""
 
     seed: int = Field(ge=0)
     matrix: int = Field(ge=16, le=512, multiple_of=2)
@@ -92,6 +112,7 @@ class SynthesizeSettings(Settings):
     coils: int = Field(ge=1, le=32)
     subjects: Subjects
     sources: Sources
+    scans: ScanSettings
     contrasts: tuple[Contrast, ...] = Field(min_length=1)
     sequences: dict[Contrast, Sequence]
     snr: dict[Contrast, float]
@@ -117,28 +138,11 @@ class SynthesizeSettings(Settings):
             )
         return value
 
-    @field_validator("sources")
-    @classmethod
-    def _test_is_another_head(cls, value: Sources) -> Sources:
-        if value.test in (value.train, value.val):
-            raise ValueError("test must not share its anatomy with train or val")
-        return value
-
     @field_validator("contrasts")
     @classmethod
     def _contrasts_differ(cls, value: tuple[Contrast, ...]) -> tuple[Contrast, ...]:
         if len(set(value)) < len(value):
             raise ValueError("names a contrast twice")
-        return value
-
-    @field_validator("sequences", "snr")
-    @classmethod
-    def _has_every_contrast(
-        cls, value: dict[Contrast, object], info: ValidationInfo
-    ) -> dict[Contrast, object]:
-        missing = [c for c in info.data.get("contrasts", ()) if c not in value]
-        if missing:
-            raise ValueError(f"has no entry for {', '.join(missing)}")
         return value
 
     @field_validator("snr")
@@ -156,4 +160,8 @@ class SynthesizeSettings(Settings):
         return value
 
 
-BLOCKS: dict[str, type] = {"synthesize": SynthesizeSettings}
+BLOCKS: dict[str, Any] = {
+    "synthesize": SynthesizeSettings,
+    # Sources of the pool of images with real artefacts.
+    "artefacts": tuple[str, ...],
+}

@@ -13,7 +13,7 @@ from fastmri.data import SliceDataset
 from stages.common.manifest import read_manifest
 from stages.common.params import find_block, read_params, validate
 from stages.common.paths import SPLITS
-from stages.synthesize import cohort, noise
+from stages.synthesize import ch2, cohort, noise, simulated
 from stages.synthesize.anatomy import Anatomy
 from stages.synthesize.settings import SynthesizeSettings
 
@@ -46,17 +46,19 @@ def small_settings(**changes: Any) -> SynthesizeSettings:
 
 @pytest.fixture
 def build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Build:
-    monkeypatch.setattr(cohort, "load_anatomy", ellipsoid_head)
+    monkeypatch.setattr(simulated, "load_anatomy", ellipsoid_head)
 
     def run(name: str, workers: int = 1, **changes: Any) -> Path:
-        root = tmp_path / name
-        cohort.synthesize_cohort(
-            small_settings(**changes),
-            raw=lambda source: root / source,
-            volumes=lambda split: root / split,
-            manifest=lambda split: root / f"{split}.json",
-            workers=workers,
-        )
+        root, settings = tmp_path / name, small_settings(**changes)
+        for split in SPLITS:
+            cohort.synthesize_split(
+                split,
+                settings,
+                raw=root / getattr(settings.sources, split),
+                volumes=root / split,
+                manifest=root / f"{split}.json",
+                workers=workers,
+            )
         return root
 
     return run
@@ -183,8 +185,20 @@ def test_a_cohort_without_tissue_is_an_error(build: Build, tmp_path: Path) -> No
 
 def test_a_missing_or_damaged_source_names_its_stage(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"missing: run `dvc repro download@ch2`"):
-        cohort.load_anatomy("ch2", lambda source: tmp_path / source)
+        simulated.load_anatomy(ch2, tmp_path / "ch2")
     (tmp_path / "ch2").mkdir()
     (tmp_path / "ch2" / "ch2.nii.gz").write_bytes(b"not an image")
     with pytest.raises(ValueError, match=r"cannot be read.*download@ch2"):
-        cohort.load_anatomy("ch2", lambda source: tmp_path / source)
+        simulated.load_anatomy(ch2, tmp_path / "ch2")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"subjects": {"train": None, "val": 1, "test": 1}}, r"subjects\.train' is nu"),
+        ({"contrasts": ["T1w", "PDw"]}, r"sequences' has no entry for PDw"),
+    ],
+)
+def test_what_only_scans_allow_is_refused(build: Build, changes, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        build("a", **changes)

@@ -1,0 +1,191 @@
+"""M4Raw: raw brain scans at 0.3 T, each contrast measured two to six times.
+
+Layout: `<set>/<id>_<contrast><repetition>.h5`, such as `2022061203_T101.h5`, in
+multicoil_train, multicoil_val, multicoil_test and gre_data; scans with real motion in
+motion/inter-scan_motion and motion/intra-scan_motion. A repetition is a file.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from stages.synthesize import hdf5, raw
+from stages.synthesize.scans import RawScan, Scan, ScanError
+from stages.synthesize.settings import ScanSettings
+
+SCANNER = "m4raw-0.3T"
+SETS = {"multicoil_train": "train", "multicoil_val": "val", "multicoil_test": "test"}
+GRE = "gre_data"  # of subjects of all sets
+MOTION = "motion"
+CONTRASTS = {"T1": "T1w", "T2": "T2w", "FLAIR": "FLAIR", "GRE": "GRE"}
+TARGET = "reconstruction_rss"
+
+_NAME = re.compile(r"(\d+)_(FLAIR|T1|T2|GRE)(\d{2})")
+
+
+class _File(NamedTuple):
+    """One repetition, as its name says."""
+
+    subject: str
+    contrast: str
+    repetition: int
+    path: Path
+
+
+def find(folder: Path, settings: ScanSettings) -> list[Scan]:
+    """List the scans of all sets, without those with motion.
+
+    Scans of gre_data belong to the split of their subject's other scans, or to none.
+
+    Raises:
+        ScanError: a name is not M4Raw's, a subject is in two sets, or two files are
+            one repetition.
+    """
+    splits: dict[str, tuple[str, Path]] = {}
+    files: list[_File] = []
+    for name, its_split in SETS.items():
+        for file in _files(hdf5.files_of(folder / name)):
+            other, path = splits.setdefault(file.subject, (its_split, file.path))
+            if other != its_split:
+                raise ScanError(
+                    f"{file.path} and {path}: subject {file.subject} is in two sets, "
+                    f"{its_split} and {other}: no person may be in both; remove one"
+                )
+            files.append(file)
+    files += _files(hdf5.files_of(folder / GRE))
+    found = []
+    for group in _groups(files, settings):
+        split, _ = splits.get(group[0].subject, (None, None))
+        found.append(_scan(group, settings, split=split))
+    return sorted(found)
+
+
+def find_motion(folder: Path, settings: ScanSettings) -> list[Scan]:
+    """List the scans with real motion: material for attacks, in no split.
+
+    What an id says of repetitions is as in `find`; `inter` and `intra` tell the kind.
+
+    Raises:
+        ScanError: a name is not M4Raw's, or two files are one repetition.
+    """
+    kinds: dict[str, list[Path]] = {}
+    for path in sorted((folder / MOTION).rglob(f"*{hdf5.SUFFIX}")):
+        if hdf5.is_hdf5(path):
+            kind = path.parent.name.removesuffix("-scan_motion")
+            kinds.setdefault(kind, []).append(path)
+    found = [
+        _scan(group, settings, kind=kind)
+        for kind, paths in kinds.items()
+        for group in _groups(_files(paths), settings)
+    ]
+    return sorted(found)
+
+
+def read(scan: Scan, _settings: ScanSettings) -> RawScan:
+    """Read a repetition, or the mean of several.
+
+    It is the mean of their complex k-space, all of one session, so that target and
+    k-space agree; upstream takes the mean of magnitudes, whose noise has a floor. What
+    upstream publishes is one image a repetition, so for a mean there is none to
+    compare with.
+
+    Raises:
+        ScanError: a file is damaged, or repetitions have different shapes.
+    """
+    first = scan.files[0]
+    with hdf5.open_scan(first) as file:
+        kspace = hdf5.read_kspace(file, first, ndims=(4,))
+        header = hdf5.read_header(file, first)
+        acquisition = hdf5.read_attribute(file, "acquisition")
+        alone = len(scan.files) == 1
+        target = hdf5.read_image(file, TARGET, first) if alone else None
+    if not alone:
+        _add_repetitions(kspace, scan.files)
+    return RawScan(
+        kspace=kspace,
+        target=target,
+        header=header,
+        acquisition=acquisition or scan.contrast,
+        scanner=SCANNER,
+    )
+
+
+def _add_repetitions(kspace: np.ndarray, paths: tuple[Path, ...]) -> None:
+    """Turn the first repetition into the mean of all, in place."""
+    # Each alone: in the mean, damage could no longer be told from the others' signal.
+    columns = raw.check_kspace(kspace, paths[0])
+    for path in paths[1:]:
+        with hdf5.open_scan(path) as file:
+            other = hdf5.read_kspace(file, path, ndims=(4,))
+        if other.shape != kspace.shape:
+            raise ScanError(
+                f"{path}: kspace is {other.shape}, of {paths[0].name} {kspace.shape}: "
+                "repetitions must have one shape; remove one, or set "
+                "synthesize.scans.repetitions to keep"
+            )
+        found = raw.check_kspace(other, path)
+        if found != columns:
+            raise ScanError(
+                f"{path}: columns {found or 'all'} are acquired, of {paths[0].name} "
+                f"{columns or 'all'}: such repetitions have no mean; remove one, or "
+                "set synthesize.scans.repetitions to keep"
+            )
+        kspace += other
+    kspace /= len(paths)
+
+
+def _files(paths: Iterable[Path]) -> list[_File]:
+    files = []
+    for path in paths:
+        # T101 is the first repetition of T1, not the hundred-and-first of T.
+        match = _NAME.fullmatch(path.stem)
+        if match is None:
+            raise ScanError(
+                f"{path}: not a name of M4Raw, which are <id>_<T1, T2, FLAIR or GRE>"
+                "<repetition>.h5, such as 2022061203_T101.h5: rename it, or remove it"
+            )
+        subject, contrast, repetition = match.groups()
+        files.append(_File(subject, CONTRASTS[contrast], int(repetition), path))
+    return files
+
+
+def _groups(files: list[_File], settings: ScanSettings) -> list[list[_File]]:
+    """The files of each scan, by repetition."""
+    groups: dict[tuple[str, str], dict[int, _File]] = {}
+    for file in files:
+        group = groups.setdefault((file.subject, file.contrast), {})
+        other = group.setdefault(file.repetition, file)
+        if other is not file:
+            raise ScanError(
+                f"{file.path} and {other.path} are one repetition of one scan: remove "
+                "one"
+            )
+    ordered = [
+        [group[repetition] for repetition in sorted(group)] for group in groups.values()
+    ]
+    if settings.repetitions == "keep":
+        return [[file] for group in ordered for file in group]
+    if settings.repetitions == "first":
+        return [group[:1] for group in ordered]
+    return ordered
+
+
+def _scan(
+    group: list[_File],
+    settings: ScanSettings,
+    *,
+    split: str | None = None,
+    kind: str = "",
+) -> Scan:
+    first = group[0]
+    subject = f"m4raw-{first.subject}"
+    name = f"{subject}_{first.contrast}"
+    if settings.repetitions == "keep":
+        name += f"-{first.repetition:02d}"
+    if kind:
+        name += f"-{kind}"
+    paths = tuple(file.path for file in group)
+    return Scan(name, subject, first.contrast, split, paths)

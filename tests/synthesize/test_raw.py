@@ -1,0 +1,190 @@
+"""Measured k-space becomes a volume whose parts agree, or is refused."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastmri import complex_abs, ifft2c, rss
+from fastmri.data import SliceDataset
+from fastmri.data.transforms import center_crop, to_tensor
+
+from stages.common.volume import write_volume
+from stages.synthesize import noise, raw
+from stages.synthesize.scans import RawScan, Scan, ScanError
+from tests.synthesize.raw_files import HEADER, coil_images
+
+SCAN = Scan("p_T1w", "p", "T1w", "train", (Path("p_T101.h5"),))
+SHAPE = (4, 3, 48, 40)
+
+
+def measured(shape=SHAPE):
+    return noise.fft2c(coil_images(shape)).astype(np.complex64)
+
+
+def found(kspace, target=None, header=None, scanner="m4raw-0.3T"):
+    return RawScan(kspace, target, header, "AXT1", scanner)
+
+
+def fastmri_rss(kspace):
+    return rss(complex_abs(ifft2c(to_tensor(kspace))), dim=1)
+
+
+def convert(kspace, target=None, kept=None, **changes):
+    kept = list(range(len(kspace))) if kept is None else kept
+    return raw.to_volume(SCAN, found(kspace, target, **changes), kept)
+
+
+def refused(kspace, message, target=None):
+    with pytest.raises(ScanError, match=message) as caught:
+        raw.check_raw(SCAN, found(kspace, target))
+    assert str(caught.value).startswith("p_T101.h5: ")
+
+
+def test_target_is_the_rss_of_what_is_stored():
+    kspace = measured()
+    volume, difference = convert(kspace)
+    np.testing.assert_array_equal(volume.kspace, kspace)
+    np.testing.assert_allclose(volume.target, fastmri_rss(kspace), rtol=1e-5)
+    assert (volume.kspace.dtype, volume.target.dtype) == (np.complex64, np.float32)
+    assert (volume.acquisition, volume.patient_id) == ("AXT1", "p")
+    assert volume.columns is None
+    assert difference is None
+
+
+@pytest.mark.parametrize("size", [(24, 20), (25, 19), (48, 40)])
+def test_target_is_cropped_as_the_published_image_is(size):
+    kspace = measured()
+    published = center_crop(fastmri_rss(kspace), size).numpy()
+    volume, difference = convert(kspace, published)
+    np.testing.assert_allclose(volume.target, published, rtol=1e-5)
+    assert volume.target.flags.c_contiguous
+    assert 0 <= difference < 1e-6
+
+
+def test_kspace_narrower_than_the_published_image_gives_a_square():
+    kspace = measured()
+    full = fastmri_rss(kspace).numpy()
+    published = np.pad(center_crop(full, (44, 40)), [(0, 0), (0, 0), (2, 2)])
+    volume, difference = convert(kspace, published)
+    np.testing.assert_allclose(volume.target, center_crop(full, (40, 40)), rtol=1e-5)
+    assert difference < 1e-6
+
+
+def test_only_kept_slices_count():
+    kspace = measured()
+    published = fastmri_rss(kspace).numpy()
+    published[0] *= 3
+    kspace[1, 2] = 0
+    volume, difference = convert(kspace, published, kept=[2, 3])
+    np.testing.assert_array_equal(volume.kspace, kspace[2:])
+    np.testing.assert_allclose(volume.target, published[2:], rtol=1e-5)
+    assert difference < 1e-6
+    with pytest.raises(ScanError, match=r"p_T101.h5: coil 2 of slice 1 is zero"):
+        convert(kspace, published, kept=[1, 3])
+
+
+def test_fastmri_reads_it(tmp_path):
+    kspace = measured()
+    kspace[..., :5] = 0
+    kspace[..., 36:] = 0
+    published = center_crop(fastmri_rss(kspace), (24, 20)).numpy()
+    volume, _ = convert(kspace, published, scanner="a <scanner> & b")
+    assert volume.columns == (5, 36)
+    write_volume(tmp_path / "p_T1w.h5", volume)
+    dataset = SliceDataset(tmp_path, challenge="multicoil")
+    stored, mask, target, attributes, name, number = dataset[3]
+    assert (len(dataset), mask, name, number) == (4, None, "p_T1w.h5", 3)
+    np.testing.assert_array_equal(stored, kspace[3])
+    np.testing.assert_array_equal(target, volume.target[3])
+    assert attributes["encoding_size"] == (48, 40, 1)
+    assert attributes["recon_size"] == (24, 20, 1)
+    assert (attributes["padding_left"], attributes["padding_right"]) == (5, 36)
+
+
+def test_the_files_own_header_is_kept_where_it_can_be_used(caplog):
+    own = HEADER.format(x=48, y=40, rows=48, columns=40, last=39, centre=20)
+    assert convert(measured(), header=own)[0].header == own
+    assert not caplog.records
+    for broken in (own[:200], own.replace("<center>20</center>", "")):
+        made = convert(measured(), header=broken)[0].header
+        assert made == convert(measured())[0].header
+        assert "p_T101.h5: the ISMRMRD header cannot be used" in caplog.text
+        caplog.clear()
+
+
+def test_an_echo_off_the_centre_stays_there():
+    kspace = measured()
+    moved = np.roll(kspace, 8, axis=-2)
+    volume, _ = convert(moved, fastmri_rss(moved).numpy())
+    np.testing.assert_array_equal(volume.kspace, moved)
+    np.testing.assert_allclose(volume.target, convert(kspace)[0].target, rtol=1e-4)
+
+
+def test_another_published_image_is_told_or_refused(caplog):
+    kspace = measured()
+    published = fastmri_rss(kspace).numpy()
+    with caplog.at_level(logging.WARNING, "mendmri"):
+        assert convert(kspace, 1.0005 * published)[1] == pytest.approx(5e-4, rel=0.01)
+        assert not caplog.records
+        volume, difference = convert(kspace, 1.02 * published)
+    assert difference == pytest.approx(0.02, rel=0.01)
+    assert "p_T101.h5: the published image and the RSS of kspace differ by 2 %" in (
+        caplog.text
+    )
+    np.testing.assert_allclose(volume.target, published, rtol=1e-5)
+    rolled = np.roll(published, 24, axis=1)
+    with pytest.raises(
+        ScanError, match=r"differ by \d+ %: axes are swapped, .*not centred.*correct"
+    ):
+        convert(kspace, rolled)
+
+
+def test_columns_that_are_missing():
+    kspace = measured()
+    kspace[..., 36:] = 0
+    assert raw.check_kspace(kspace, SCAN.files[0]) == (0, 36)
+    kspace[2] = 0
+    assert raw.check_kspace(kspace, SCAN.files[0]) == (0, 36)
+    one_slice = kspace.copy()
+    one_slice[1, ..., 7] = 0
+    refused(one_slice, r"1 of 36 columns are missing .*undersampled .*remove the file")
+    kspace[..., 4:8] = 0
+    refused(kspace, r"4 of 36 columns are missing")
+    refused(measured() * (np.arange(40) % 4 == 0), r"27 of 37 columns are missing")
+    refused(kspace * 0, r"kspace is zero throughout.*download it again")
+
+
+@pytest.mark.parametrize("edge", [slice(None, 3), slice(-3, None)])
+def test_zero_rows_at_an_edge_are_swapped_axes(edge):
+    kspace = measured()
+    kspace[..., edge, :] = 0
+    refused(kspace, r"3 rows at one edge of kspace are zero .*axes are swapped")
+    kspace[..., :2] = 0
+    assert raw.check_kspace(kspace, SCAN.files[0]) == (2, 40)
+    few = measured()
+    few[..., :2, :] = 0
+    few[..., 20, :] = 0
+    assert raw.check_kspace(few, SCAN.files[0]) is None
+
+
+def test_axes_in_another_order_or_of_another_type():
+    kspace = measured()
+    refused(np.moveaxis(kspace, 1, -1), r"48 coils are more .*transpose them to")
+    refused(np.ones((1, 129, 130, 130), np.complex64), r"129 coils are more than a")
+    refused(kspace[:, 0], r"kspace is complex64 \(4, 48, 40\), expected complex")
+    refused(kspace.real, r"kspace is float32 .*convert it")
+    refused(kspace[:0], r"kspace is complex64 \(0, 3, 48, 40\)")
+    volume, _ = convert(kspace.astype(np.complex128))
+    np.testing.assert_array_equal(volume.kspace, kspace)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1j * np.nan])
+def test_values_that_are_not_finite(value):
+    kspace = measured()
+    kspace[2, 1, 5, 5] = value
+    refused(kspace, r"kspace holds values that are not finite .*download it again")
+    published = np.ones((4, 24, 20), np.float32)
+    published[1, 3, 3] = np.nan
+    refused(measured(), r"published image holds values that are not", published)
+    refused(measured(), r"image is \(3, 24, 20\), k-space \(4, 3", published[:3])
