@@ -126,8 +126,10 @@ def chosen(cell: Cell, params: dict[str, Any]) -> set[str]:
     """The attack, method or source files that a cell imports by their names."""
     if cell.stage == "poison":
         names = {params["poisonings"][cell.option("poisoning")]["attack"]}
+    elif cell.stage == "synthesize" and cell.option("split") is None:
+        names = {"artefacts"}
     elif cell.stage == "synthesize":
-        names = set(params["synthesize"]["sources"].values())
+        names = {params["synthesize"]["sources"][cell.option("split")]}
     elif cell.stage in CHOOSES:
         names = {cell.option("source") or cell.option("method")}
     else:
@@ -156,7 +158,14 @@ def read_by_check(sources: Sources) -> Iterator[str]:
 
 
 def plugins(stage: str, sources: Sources) -> list[str]:
-    """Method or attack files of a stage."""
+    """Files of a stage that are chosen by name: sources, attacks or methods."""
+    if stage == "synthesize":
+        return [
+            Path(path).stem
+            for path, text in sources.items()
+            if path.startswith("stages/synthesize/")
+            and ("\ndef load(" in text or "\ndef find(" in text)
+        ]
     return [
         Path(path).stem
         for path in read_by_check(sources)
@@ -190,8 +199,9 @@ def _case_outs(cell: Cell) -> set[str] | None:
     elif cell.stage == "download":
         files = [paths.raw(cell.option("source") or "")]
     elif cell.stage == "synthesize":
-        kinds = (paths.kspace, paths.manifest)
-        files = [kind(split) for split in paths.SPLITS for kind in kinds]
+        split = cell.option("split")
+        made = [paths.kspace(split), paths.manifest(split)] if split else None
+        files = made or [paths.artefacts()]
     else:
         return None
     return {path.as_posix() for path in files}

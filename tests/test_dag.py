@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from stages.check import discover
 from stages.check.profile import names, render
+from stages.common import paths
 from tests import dag_rules as rules
 from tests.dag import Cell, load_cells, load_sources
 
@@ -34,6 +36,22 @@ def dag(request, tmp_path_factory):
     here = request.param == "params.yaml"
     text = (ROOT / "params.yaml").read_text() if here else render(request.param)
     return resolve(tmp_path_factory.mktemp("dag"), text), yaml.safe_load(text)
+
+
+READERS = discover.readers()
+
+
+@pytest.mark.parametrize("start", range(0, len(READERS), len(paths.SPLITS)))
+def test_the_code_of_every_source_is_declared(start, sources, tmp_path):
+    """The profiles use few sources: here each is downloaded, and read for a split."""
+    params = yaml.safe_load(render("default"))
+    params["download"]["sources"] = discover.plugins("download")
+    used = [*READERS[start:], *READERS][: len(paths.SPLITS)]
+    params["synthesize"]["sources"] = dict(zip(paths.SPLITS, used, strict=True))
+    cells = resolve(tmp_path, yaml.safe_dump(params))
+    assert {cell.option("source") for cell in cells} >= {*used, "exbox1", "ch2"}
+    assert rules.code_is_declared(cells, sources, params) == []
+    assert rules.check_comes_first(cells) == []
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +98,8 @@ def test_code_is_declared(cells, sources, params):
         ("unlearn@", "stages/unlearn/base.py"),
         ("unlearn@mislabel-30-ssd", "stages/unlearn/ssd.py"),  # chosen by name
         ("poison@", "stages/poison/mislabel.py"),
-        ("synthesize", "stages/synthesize/ch2.py"),
+        ("synthesize@test", "stages/synthesize/ch2.py"),
+        ("synthesize_artefacts", "stages/synthesize/exbox1.py"),
         ("report", "stages/report/tables.py"),  # imported inside a function
         ("check", "stages/unlearn/settings.py"),
         ("download@", "stages/__init__.py"),

@@ -1,7 +1,7 @@
 """Find, by name, the schemas that the stages declare for `params.yaml`.
 
 Nothing is registered: a stage's `settings.py` (or `<part>_settings.py`) holds `BLOCKS`,
-an attack or method file holds `class Params`, a source is a file that `download` runs.
+a source, attack or method file holds `class Params`.
 None of these files is imported: some import PyTorch.
 """
 
@@ -26,7 +26,7 @@ def blocks() -> list[tuple[str, Any]]:
 
 
 def plugins(stage: str) -> list[str]:
-    """Names of the attack or method files of a stage: those that define `Params`."""
+    """Names of a stage's source, attack or method files: those that define `Params`."""
     return [
         path.stem
         for path in sorted((STAGES / stage).glob("*.py"))
@@ -34,13 +34,21 @@ def plugins(stage: str) -> list[str]:
     ]
 
 
-def sources() -> list[str]:
-    """Names of the source files of `download`: those that define `SOURCE`."""
-    return [
-        path.stem
-        for path in sorted((STAGES / "download").glob("*.py"))
-        if "\nSOURCE = " in path.read_text(encoding="utf-8")
-    ]
+def anatomies() -> list[str]:
+    """Names of the sources that subjects are simulated from."""
+    return _defining("load")
+
+
+def readers() -> list[str]:
+    """Names of the sources of real scans that volumes are made of."""
+    return _defining("find")
+
+
+def _defining(function: str) -> list[str]:
+    files = sorted((STAGES / "synthesize").glob("*.py"))
+    line = f"\ndef {function}("
+    found = [path.stem for path in files if line in path.read_text(encoding="utf-8")]
+    return [name for name in found if name in plugins("download")]
 
 
 def plugin_schema(stage: str, name: str) -> Any:

@@ -20,7 +20,11 @@ def find_problems(params: Params) -> list[str]:
         found += _block_problems(params, key, schema)
     found += _profile_name(params)
     found += _attacks(params)
-    found += _methods(params, [key for key, _ in blocks])
+    keys = [key for key, _ in blocks]
+    found += _plugins(params, "unlearn", keys, kind="method")
+    found += _plugins(params, "download", keys, kind="source")
+    fetched = _mapping(params.get("download")).get("sources")
+    found += _without_block(params, "download", fetched, "download.sources")
     found += _names(params)
     found += _references(params)
     found += consistency.problems(params)
@@ -65,19 +69,20 @@ def _attacks(params: Params) -> list[str]:
     return found
 
 
-def _methods(params: Params, keys: list[str]) -> list[str]:
-    methods = discover.plugins("unlearn")
-    shared = [key.split(".")[1] for key in keys if key.startswith("unlearn.")]
-    block = params.get("unlearn", {})
+def _plugins(params: Params, stage: str, keys: list[str], *, kind: str) -> list[str]:
+    """Blocks of a stage's methods or sources, each with a schema in its own file."""
+    names = discover.plugins(stage)
+    shared = [key.split(".")[1] for key in keys if key.startswith(f"{stage}.")]
+    block = params.get(stage, {})
     found = []
     for name, settings in block.items() if isinstance(block, dict) else ():
-        if name in methods:
-            schema = discover.plugin_schema("unlearn", name)
-            found += problems_of(settings, f"unlearn.{name}", schema)
+        if name in names:
+            schema = discover.plugin_schema(stage, name)
+            found += problems_of(settings, f"{stage}.{name}", schema)
         elif name not in shared:
-            allowed = [*shared, *methods]
+            allowed = [*shared, *names]
             found.append(
-                f"'unlearn.{name}' = {shown(settings)} is no method and no shared "
+                f"'{stage}.{name}' = {shown(settings)} is no {kind} and no shared "
                 f"parameter.{did_you_mean(name, allowed)} Allowed: {listed(allowed)}"
             )
     return found
@@ -106,11 +111,19 @@ def _references(params: Params) -> list[str]:
     found += _list_of(grid, "drop_all", poisonings)
     found += _needed_oracles(grid)
     found += _list_of(grid, "methods", discover.plugins("unlearn"))
-    unlearn = params.get("unlearn")
-    for method in grid.get("methods") or ():
-        if isinstance(unlearn, dict) and method not in unlearn:
-            found.append(f"'unlearn.{method}' is missing: grid.methods has {method}")
+    found += _without_block(params, "unlearn", grid.get("methods"), "grid.methods")
     return found
+
+
+def _without_block(params: Params, stage: str, names: Any, key: str) -> list[str]:
+    block = _mapping(params.get(stage))
+    if not block or not isinstance(names, list):
+        return []
+    return [
+        f"'{stage}.{name}' is missing: {key} has {name}"
+        for name in names
+        if name not in block and name in discover.plugins(stage)
+    ]
 
 
 def _needed_oracles(grid: Params) -> list[str]:
@@ -138,7 +151,9 @@ def _known(value: Any, key: str, allowed: list[str]) -> list[str]:
 
 def _rows(params: Params, block: str) -> dict[str, Params]:
     """Rows of a named block that are mappings; its schema complains of the others."""
-    rows = params.get(block)
-    if not isinstance(rows, dict):
-        return {}
+    rows = _mapping(params.get(block))
     return {name: row for name, row in rows.items() if isinstance(row, dict)}
+
+
+def _mapping(block: Any) -> Params:
+    return block if isinstance(block, dict) else {}

@@ -19,12 +19,7 @@ def test_the_profiles():
 @pytest.mark.parametrize("name", profile.names())
 def test_a_profile_is_valid(name):
     params = yaml.safe_load(profile.render(name))
-    problems = find_problems(params)
-    if name == "paper":
-        # Its data set is not a source yet; everything else must hold.
-        assert any("m4raw" in line for line in problems)
-        problems = [line for line in problems if "'download.sources" not in line]
-    assert problems == []
+    assert find_problems(params) == []
     assert params["profile"] == name
 
 

@@ -69,8 +69,16 @@ MISTAKES = [
     ("poisonings.mislabel-30.settings.other", "T1", ["settings.other' = 'T1'", "T1w"]),
     ("sampling.center_fraction", 0.001, ["keeps no centre column of the 80"]),
     ("sampling.acceleration", 16, ["'sampling.acceleration' = 16", "centre columns"]),
-    ("synthesize.sources.test", "ch3", ["'synthesize.sources.test'"]),
+    ("synthesize.sources.test", "ch3", ["'synthesize.sources.test'", "'ch2'?"]),
+    ("synthesize.sources.test", "icbm152", ["'icbm152'", "must not share its anatomy"]),
+    ("synthesize.subjects.train", None, ["only scans allow null"]),
+    ("synthesize.contrasts", ["PDw"], ["'synthesize.snr' has no entry for PDw"]),
+    ("synthesize.scans.split", "random", ["'synthesize.scans.split' = 'random'"]),
+    ("artefacts", ["mr_art"], ["'artefacts' = 'mr_art' is not in download.sources"]),
     ("download.sources", ["icbm153"], ["'icbm153'", "'icbm152'"]),
+    ("download.sources", ["ch2", "ch2"], ["names a source twice"]),
+    ("download.m4raw", {"record": 1}, ["'download.m4raw.sets' is missing"]),
+    ("download.m4row", {}, ["is no source", "'m4raw'?"]),
 ]
 
 
