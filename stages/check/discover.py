@@ -34,21 +34,19 @@ def plugins(stage: str) -> list[str]:
     ]
 
 
-def anatomies() -> list[str]:
-    """Names of the sources that subjects are simulated from."""
-    return _defining("load")
+def sources(*kinds: str) -> list[str]:
+    """Names of the sources that give one of some kinds (`stages/download/base.py`)."""
+    return [name for name in plugins("download") if _of_source(name, "GIVES") in kinds]
 
 
-def readers() -> list[str]:
-    """Names of the sources of real scans that volumes are made of."""
-    return _defining("find")
+def published_splits(source: str) -> tuple[str, ...]:
+    """Splits that a source of scans deals its own subjects out to."""
+    splits: tuple[str, ...] = _of_source(source, "PUBLISHED")
+    return splits
 
 
-def _defining(function: str) -> list[str]:
-    files = sorted((STAGES / "synthesize").glob("*.py"))
-    line = f"\ndef {function}("
-    found = [path.stem for path in files if line in path.read_text(encoding="utf-8")]
-    return [name for name in found if name in plugins("download")]
+def _of_source(source: str, name: str) -> Any:
+    return excerpt(f"stages.download.{source}", name)
 
 
 def plugin_schema(stage: str, name: str) -> Any:

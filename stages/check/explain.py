@@ -67,3 +67,20 @@ def _resolved(node: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
     if "$ref" in node:
         return _resolved(root["$defs"][node["$ref"].rsplit("/", 1)[-1]], root)
     return node
+
+
+def at(block: Any, *keys: str) -> Any:
+    """What lies at a path of keys; None where something on the way is missing."""
+    for key in keys:
+        block = block.get(key) if isinstance(block, dict) else None
+    return block
+
+
+def mapping(block: Any) -> dict[str, Any]:
+    """A mapping; an empty one where it is none, of which its schema complains."""
+    return block if isinstance(block, dict) else {}
+
+
+def items(block: Any) -> list[Any]:
+    """A list; an empty one where it is none, of which its schema complains."""
+    return block if isinstance(block, list) else []

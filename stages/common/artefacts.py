@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, ValidationError
 
+from stages.common.manifest import SkippedFile
 from stages.common.params import Settings
 from stages.common.volume import open_volume, write_text
 
@@ -18,12 +19,20 @@ VOLUMES = "volumes"
 MADE_BY = "synthesize_artefacts"
 
 
+class _Index(Settings):
+    """What `artefacts.json` holds."""
+
+    volumes: tuple["ArtefactRecord", ...]
+    skipped: tuple[SkippedFile, ...]
+
+
 class ArtefactRecord(Settings):
     """One volume of the pool.
 
     Attributes:
         source: where it comes from, a name of `artefacts` in params.yaml.
         score: how a reader rated it, in the source's own scale; None if nobody did.
+        pair: volume_id of the clean scan that it shows slice by slice; None without.
         matrix: (H, W) of its images.
     """
 
@@ -32,6 +41,7 @@ class ArtefactRecord(Settings):
     contrast: str
     source: str
     score: int | None
+    pair: str | None
     num_slices: int = Field(ge=1)
     matrix: tuple[int, int]
 
@@ -40,10 +50,15 @@ def artefact_volume(folder: Path, volume_id: str) -> Path:
     return folder / VOLUMES / f"{volume_id}.h5"
 
 
-def write_artefact_index(folder: Path, records: Sequence[ArtefactRecord]) -> None:
+def write_artefact_index(
+    folder: Path,
+    records: Sequence[ArtefactRecord],
+    skipped: Sequence[SkippedFile] = (),
+) -> None:
+    """Write the list of the pool, and of the files that were left out of it."""
     ordered = sorted(records, key=lambda record: record.volume_id)
-    text = TypeAdapter(list[ArtefactRecord]).dump_json(ordered, indent=1)
-    write_text(folder / INDEX, text.decode() + "\n")
+    index = _Index(volumes=tuple(ordered), skipped=tuple(skipped))
+    write_text(folder / INDEX, index.model_dump_json(indent=1) + "\n")
 
 
 def read_artefact_index(folder: Path) -> list[ArtefactRecord]:
@@ -54,7 +69,7 @@ def read_artefact_index(folder: Path) -> list[ArtefactRecord]:
     """
     path = folder / INDEX
     try:
-        return TypeAdapter(list[ArtefactRecord]).validate_json(path.read_bytes())
+        return list(_Index.model_validate_json(path.read_bytes()).volumes)
     except FileNotFoundError:
         raise ValueError(f"{path} is missing: run `dvc repro {MADE_BY}`") from None
     except ValidationError as error:

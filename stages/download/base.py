@@ -1,9 +1,11 @@
 """What a source is, and what is recorded of it.
 
-A source is a file of this folder with two names: `class Params(Settings)`, the block
-`download.<source>` of params.yaml, and `fetch`. It brings files into a folder and says
+A source is a file of this folder: `class Params(Settings)` is the block
+`download.<source>` of params.yaml, and `fetch` brings files into a folder and says
 where they come from; `download` removes every other file from that folder and writes
-`provenance.json` last.
+`provenance.json` last. `check` reads what the source is good for: GIVES is `anatomy`,
+`kspace`, `images`, `either` or `artefacts`, and of scans PUBLISHED holds the splits
+that the source itself deals its subjects out to.
 """
 
 import hashlib

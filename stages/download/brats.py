@@ -68,6 +68,10 @@ _DECATHLON = Origin(
 )
 
 
+GIVES = "images"
+PUBLISHED = ()
+
+
 class Params(Settings):
     """What to take of BraTS.
 

@@ -27,6 +27,8 @@ ORIGIN = Origin(
     ),
 )
 # `train_val_12_channel`, which holds Train and Val, is no split.
+GIVES = "kspace"
+PUBLISHED = ("train", "val", "test")
 _SPLIT = re.compile(r"train|val|test.*", re.IGNORECASE)
 
 

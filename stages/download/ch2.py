@@ -32,6 +32,9 @@ SOURCE = PackagedSource(
 )
 
 
+GIVES = "anatomy"
+
+
 class Params(Settings):
     """Nothing to choose."""
 

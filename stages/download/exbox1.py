@@ -26,6 +26,9 @@ _TOP = "exbox1"
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 
 
+GIVES = "artefacts"
+
+
 class Params(Settings):
     """Where ExBox1 is.
 

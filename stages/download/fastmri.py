@@ -35,6 +35,10 @@ ORIGIN = Origin(
 )
 
 
+GIVES = "kspace"
+PUBLISHED = ("train", "val")
+
+
 class Params(Settings):
     """What to take of fastMRI.
 

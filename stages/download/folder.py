@@ -31,6 +31,10 @@ from stages.download.placing import Entry, Found, is_safe, place, same_bytes
 TABLE = "scans.csv"
 
 
+GIVES = "either"
+PUBLISHED = ("train", "val", "test")
+
+
 class Params(Settings):
     """Which table to read.
 

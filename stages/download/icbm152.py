@@ -39,6 +39,9 @@ SOURCE = PackagedSource(
 )
 
 
+GIVES = "anatomy"
+
+
 class Params(Settings):
     """Nothing to choose."""
 

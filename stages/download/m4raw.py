@@ -21,9 +21,17 @@ from stages.download.archives import take, take_archive, take_members
 from stages.download.base import Fetched, Origin, Skipped, SourceError
 from stages.download.choosing import list_names, of_first, only
 from stages.download.local import local_copy, where_to_put
+from stages.download.members import has_crc
 from stages.download.placing import Wanted
 from stages.download.transfer import fetch_file, remote_zip, require_room
-from stages.download.zenodo import LOCK, RecordFile, read_record
+from stages.download.zenodo import (
+    LOCK,
+    Member,
+    RecordFile,
+    lock_members,
+    read_members,
+    read_record,
+)
 
 SetName = Literal["train", "val", "test", "gre", "motion"]
 FOLDERS: dict[SetName, str] = {
@@ -40,6 +48,8 @@ _PLACES = {
     **{folder: folder for folder in FOLDERS.values()},
 }
 # The subject's number ends at the underscore: T101 is T1, repetition 01.
+GIVES = "kspace"
+PUBLISHED = ("train", "val", "test")
 _NAME = re.compile(r"(\d+)_(FLAIR|T1|T2|GRE)(\d{2})\.h5")
 _EXPECTED = "`multicoil_train/<id>_T101.h5` and the like, or the zips of Zenodo"
 
@@ -151,21 +161,31 @@ def _take_set(
     set_name: SetName, file: RecordFile, folder: Path, *, subjects: int | None
 ) -> tuple[list[str], list[str]]:
     """Take a set out of its archive: names of its files, and of strange ones."""
+    known = read_members(folder, file.name)
+    if known is not None:
+        wanted = _member_chooser(known, set_name, subjects, file.name)
+        names = _intact(known, wanted, folder)
+        if names is not None:
+            log.info("%s: all %d scans are there", file.name, len(names))
+            return names, _strange(known)
     with remote_zip(file.url) as archive:
         _require_size(archive, file)
-        members = archive.namelist()
+        members = _members(archive)
         wanted = _member_chooser(members, set_name, subjects, file.name)
-        missing = _missing(archive, wanted, folder)
+        missing = _missing(members, wanted, folder)
         # Those that are there are compared with their CRC, and taken anew if damaged.
-        if subjects is not None or not missing:
+        whole = subjects is None and missing > 0
+        if not whole:
             taken = take_members(archive, folder, wanted, desc=file.name)
-            return taken, _strange(members)
-    # Before hours of loading, not after.
-    require_room(folder, missing)
-    path = _scratch() / file.name
-    fetch_file(file.url, path, size=file.size, checksum=file.checksum)
-    taken = take_archive(path, folder, wanted)
-    path.unlink()
+    if whole:
+        # Before hours of loading, not after.
+        require_room(folder, missing)
+        path = _scratch() / file.name
+        fetch_file(file.url, path, size=file.size, checksum=file.checksum)
+        taken = take_archive(path, folder, wanted)
+        path.unlink()
+    # Not before all is there: only then is the archive known to be sound.
+    lock_members(folder, file.name, members)
     return taken, _strange(members)
 
 
@@ -202,17 +222,36 @@ def _require_size(archive: zipfile.ZipFile, file: RecordFile) -> None:
         )
 
 
-def _missing(archive: zipfile.ZipFile, wanted: Wanted, folder: Path) -> int:
+def _members(archive: zipfile.ZipFile) -> dict[str, Member]:
+    files = [info for info in archive.infolist() if not info.is_dir()]
+    return {info.filename: Member(info.file_size, info.CRC) for info in files}
+
+
+def _missing(members: dict[str, Member], wanted: Wanted, folder: Path) -> int:
     """Bytes of the wanted members that no earlier run has taken."""
     missing = 0
-    for info in archive.infolist():
-        name = wanted(info.filename)
-        if name is None:
-            continue
-        path = folder / name
-        if not path.is_file() or path.stat().st_size != info.file_size:
-            missing += info.file_size
+    for member, (size, _crc) in members.items():
+        name = wanted(member)
+        if name is not None and not _has_size(folder / name, size):
+            missing += size
     return missing
+
+
+def _intact(
+    members: dict[str, Member], wanted: Wanted, folder: Path
+) -> list[str] | None:
+    """Names of the wanted members; None unless every one is there, undamaged."""
+    named = [(wanted(member), facts) for member, facts in members.items()]
+    chosen = {name: facts for name, facts in named if name is not None}
+    for name, (size, crc) in chosen.items():
+        path = folder / name
+        if not _has_size(path, size) or not has_crc(crc, path):
+            return None
+    return sorted(chosen)
+
+
+def _has_size(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
 
 
 def _rename(name: str) -> str | None:

@@ -19,6 +19,7 @@ def zip_entries(
     archive: zipfile.ZipFile, wanted: Wanted, found: Found
 ) -> Iterator[Entry]:
     """Wanted files of a zip."""
+    size = compressed = 0
     for info in archive.infolist():
         name = None if info.is_dir() else found.choose(info.filename, wanted)
         if name is None:
@@ -28,13 +29,16 @@ def zip_entries(
             raise found.refused(info.filename, "is a link or a device, no file")
         if info.flag_bits & 1:
             raise found.refused(info.filename, "is encrypted")
-        found.refuse_bomb(info.filename, info.file_size, info.compress_size)
+        found.refuse_bomb(info.file_size, info.compress_size, member=info.filename)
+        size += info.file_size
+        compressed += info.compress_size
         yield Entry(
             name=name,
             size=info.file_size,
             open=partial(archive.open, info),
-            same=partial(_has_crc, info.CRC),
+            same=partial(has_crc, info.CRC),
         )
+    found.refuse_bomb(size, compressed)
 
 
 def tar_entries(
@@ -42,6 +46,8 @@ def tar_entries(
 ) -> Iterator[Entry]:
     """Wanted files of a tar, in the order in which they lie there."""
     members = tar.getmembers()
+    compressed = path.stat().st_size
+    size = 0
     stream = cast(IO[bytes], tar.fileobj)
     # `tarfile` stops at the end mark: a compressed stream's checksum lies behind it.
     while stream.read(2**20):
@@ -52,13 +58,15 @@ def tar_entries(
             continue
         if not info.isreg() or info.size < 0:
             raise found.refused(info.name, "is a link or a device, no file")
-        found.refuse_bomb(info.name, info.size, path.stat().st_size)
+        found.refuse_bomb(info.size, compressed, member=info.name)
+        size += info.size
         yield Entry(
             name=name,
             size=info.size,
             open=partial(_open_member, tar, info),
             same=_never,
         )
+    found.refuse_bomb(size, compressed)
 
 
 def folder_entries(tree: Path, wanted: Wanted, found: Found) -> Iterator[Entry]:
@@ -84,6 +92,15 @@ def folder_entries(tree: Path, wanted: Wanted, found: Found) -> Iterator[Entry]:
                 open=partial(_open_file, path),
                 same=partial(same_bytes, path),
             )
+
+
+def has_crc(expected: int, path: Path) -> bool:
+    """Whether a file has the CRC-32 that a zip states."""
+    crc = 0
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            crc = zlib.crc32(block, crc)
+    return crc == expected
 
 
 class StrictMember(tarfile.TarInfo):
@@ -112,14 +129,6 @@ def _open_member(tar: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
 def _never(_path: Path) -> bool:
     """A tar holds no checksums: nothing tells that a file is there already."""
     return False
-
-
-def _has_crc(expected: int, path: Path) -> bool:
-    crc = 0
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            crc = zlib.crc32(block, crc)
-    return crc == expected
 
 
 def _raise(error: OSError) -> NoReturn:

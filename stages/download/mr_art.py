@@ -29,12 +29,17 @@ BASE = "https://s3.amazonaws.com/openneuro.org/ds004173"
 # DVC hashes the code beside it, not the manifest: this makes it part of the code.
 MANIFEST_SHA256 = "c143703f548b4bc7a8d910027e8539b737151c50319e9196812a339f4258fef5"
 MANIFEST = Path(__file__).with_name("mr_art_manifest.tsv")
+_BLOCK = 2**20
 _FILE = re.compile(
     r"(?:.*/)?(sub-\d+)/(anat/\1_acq-[a-z0-9]+_T1w\.nii\.gz|\1_scans\.tsv)"
 )
 _EXPECTED = "`sub-000103/anat/sub-000103_acq-standard_T1w.nii.gz` and the like"
 
 log = logging.getLogger("mendmri")
+
+
+GIVES = "images"
+PUBLISHED = ()
 
 
 class Params(Settings):
@@ -186,8 +191,11 @@ def _choose(
 
 def _verify(path: Path, scan: Scan, local: Path) -> None:
     """Refuse a copy that is not what was published: an annex's pointer, for one."""
-    digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-    size = path.stat().st_size
+    hashed = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            hashed.update(block)
+    digest, size = hashed.hexdigest(), path.stat().st_size
     if (size, digest) != (scan.size, scan.md5):
         path.unlink()
         raise SourceError(

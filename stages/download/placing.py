@@ -12,7 +12,8 @@ from stages.download.moving import TRIES, byte_progress, pause, readable, requir
 # A file's relative name, with `/`, to its name in the destination; None leaves it out.
 Wanted = Callable[[str], str | None]
 
-# Larger members that were compressed more than this hold nothing that we need.
+# What is larger and was compressed more than this holds nothing that we need: each
+# member, and all of an archive together.
 BOMB_RATIO = 1000
 BOMB_SIZE = 100_000_000
 _BLOCK = 2**20
@@ -81,23 +82,33 @@ class Found:
 
     def refused(self, member: str, reason: str) -> SourceError:
         """The error for a member that is not taken."""
-        return SourceError(
-            f"{self.place}: {member!r}: {reason}: get the data from their publisher, "
-            "or unpack the archive by hand and give the files"
-        )
+        return self._refused(f"{member!r}: {reason}")
 
-    def refuse_bomb(self, member: str, size: int, compressed: int) -> None:
-        """Check that a member could be data.
+    def refuse_bomb(
+        self, size: int, compressed: int, *, member: str | None = None
+    ) -> None:
+        """Check that a member, or all that is taken of an archive, could be data.
+
+        Args:
+            size: as declared, bytes.
+            compressed: what it is stored in, bytes.
+            member: its name; None for all together.
 
         Raises:
             SourceError: it would grow to more than data do.
         """
         if size > BOMB_SIZE and size > BOMB_RATIO * max(compressed, 1):
-            raise self.refused(
-                member,
-                f"would grow from {readable(compressed)} to {readable(size)}, which "
-                "no data do",
+            what = "all files together" if member is None else repr(member)
+            raise self._refused(
+                f"{what}: would grow from {readable(compressed)} to {readable(size)}, "
+                "which no data do"
             )
+
+    def _refused(self, reason: str) -> SourceError:
+        return SourceError(
+            f"{self.place}: {reason}: get the data from their publisher, or unpack the "
+            "archive by hand and give the files"
+        )
 
 
 def is_safe(name: str) -> bool:

@@ -1,10 +1,12 @@
 """A record of Zenodo: its files, locked as they were when they were first seen.
 
 Nobody publishes the hashes of these files anywhere else. So the first fetch writes down
-what the record says, and every later one compares.
+what the record says, and every later one compares. What an archive's table of contents
+says is written down too: whoever has all of it needs no network.
 """
 
 import json
+import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -15,6 +17,8 @@ from stages.download.transfer import fetch_json
 
 API = "https://zenodo.org/api/records"
 LOCK = "record.json"
+
+log = logging.getLogger("mendmri")
 
 
 class RecordFile(NamedTuple):
@@ -33,24 +37,65 @@ class RecordFile(NamedTuple):
     checksum: str
 
 
+class Member(NamedTuple):
+    """What an archive says of a file in it.
+
+    Attributes:
+        size: in bytes.
+        crc: its CRC-32.
+    """
+
+    size: int
+    crc: int
+
+
 def read_record(record: int, folder: Path) -> dict[str, RecordFile]:
     """Ask for a record's files, by name, and compare them with `record.json`.
+
+    Without an answer, what `record.json` says counts.
 
     Args:
         record: its number.
         folder: where `record.json` is, or is written.
 
     Raises:
-        SourceError: the record cannot be had, or has changed since.
+        SourceError: the record cannot be had and is not locked, or has changed since.
     """
-    files = _ask(record)
-    _compare_or_lock(folder / LOCK, record, files)
+    url, path = f"{API}/{record}", folder / LOCK
+    try:
+        content = fetch_json(url)
+    except SourceError as error:
+        locked = _locked(path, record)
+        if locked is None:
+            raise
+        log.warning("going on with what %s says of record %d: %s", path, record, error)
+        return _from_lock(locked, path, url)
+    files = _from_answer(content, record, url)
+    _compare_or_lock(path, record, files)
     return files
 
 
-def _ask(record: int) -> dict[str, RecordFile]:
-    url = f"{API}/{record}"
-    content = fetch_json(url)
+def read_members(folder: Path, archive: str) -> dict[str, Member] | None:
+    """The files in an archive of the locked record; None if no run wrote them down."""
+    try:
+        members = _read(folder / LOCK)["members"][archive]
+        return {name: Member(*map(int, facts)) for name, facts in members.items()}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def lock_members(folder: Path, archive: str, members: dict[str, Member]) -> None:
+    """Write down what an archive's table of contents says; `read_record` goes before.
+
+    An archive is locked by its checksum, and what is in it with it.
+    """
+    content = _read(folder / LOCK)
+    known = content.get("members")
+    others = known if isinstance(known, dict) else {}
+    _write(folder / LOCK, {**content, "members": {**others, archive: members}})
+
+
+def _from_answer(content: Any, record: int, url: str) -> dict[str, RecordFile]:
     try:
         found = str(content.get("id", record))
         files = {entry["key"]: _file(entry, url) for entry in content["files"]}
@@ -86,8 +131,7 @@ def _compare_or_lock(path: Path, record: int, files: dict[str, RecordFile]) -> N
     }
     locked = _locked(path, record)
     if locked is None:
-        content = {"record": record, "files": now}
-        write_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
+        _write(path, {"record": record, "files": now})
         return
     changed = sorted(
         name for name in {*locked, *now} if locked.get(name) != now.get(name)
@@ -102,15 +146,34 @@ def _compare_or_lock(path: Path, record: int, files: dict[str, RecordFile]) -> N
         )
 
 
+def _from_lock(locked: dict[str, Any], path: Path, url: str) -> dict[str, RecordFile]:
+    try:
+        return {name: _file({"key": name, **locked[name]}, url) for name in locked}
+    except (KeyError, TypeError, ValueError):
+        raise _unreadable(path) from None
+
+
 def _locked(path: Path, record: int) -> dict[str, Any] | None:
     """The files as they were first seen; None for another record."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = _read(path)
         return dict(content["files"]) if content["record"] == record else None
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):
-        raise SourceError(
-            f"{path} cannot be read: it holds what record {record} was when it was "
-            "first fetched; delete it to accept what the record is now"
-        ) from None
+        raise _unreadable(path) from None
+
+
+def _unreadable(path: Path) -> SourceError:
+    return SourceError(
+        f"{path} cannot be read: it holds what the record was when it was first "
+        "fetched; delete it to accept what the record is now"
+    )
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    write_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n")

@@ -139,7 +139,8 @@ def _donors(params: Params, ref: SliceRef, images: Images) -> list[str]:
         raise ValueError(
             f"mislabel: {images.manifest.split} holds no slice {ref.slice_num} "
             f"{own.matrix} in {wanted} for {ref.volume_id}; it holds "
-            f"{len({v.subject_id for v in images.manifest.volumes})} subject(s)"
+            f"{len({v.subject_id for v in images.manifest.volumes})} subject(s): mend "
+            f"what is missing, or leave {own.subject_id} out of the data"
         )
     return donors
 

@@ -11,7 +11,7 @@ from stages.poison.base import Images
 def draw_donor(ref: SliceRef, images: Images, rng: np.random.Generator) -> list[Any]:
     """Draw an image of the pool, of the closest kind that there is.
 
-    That is the same slice of a moved scan of the same person and contrast; else the
+    That is the same slice of the moved scan that the volume is paired with; else the
     same contrast; else any.
 
     Returns:
@@ -25,8 +25,8 @@ def draw_donor(ref: SliceRef, images: Images, rng: np.random.Generator) -> list[
     alike = [record for record in pool if record.contrast == own.contrast]
     paired = [
         record
-        for record in alike
-        if record.subject_id == own.subject_id and record.num_slices > ref.slice_num
+        for record in pool
+        if record.pair == ref.volume_id and record.num_slices > ref.slice_num
     ]
     donors = paired or alike or list(pool)
     if not donors:

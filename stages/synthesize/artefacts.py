@@ -20,6 +20,7 @@ from stages.common.artefacts import (
     write_artefact_index,
 )
 from stages.common.folders import atomic_folder
+from stages.common.manifest import SkippedFile
 from stages.common.params import ParamsError
 from stages.common.volume import VolumeError, write_targets
 from stages.synthesize import exbox1, images, m4raw, mr_art
@@ -83,8 +84,8 @@ def write_pool(
             )
         jobs += _jobs(source, raw(source), settings)
     with atomic_folder(folder) as fresh:
-        records = _make(jobs, settings, fresh, workers)
-        write_artefact_index(fresh, records)
+        records, skipped = _make(jobs, settings, fresh, workers)
+        write_artefact_index(fresh, records, skipped)
     return records
 
 
@@ -125,15 +126,16 @@ def _make(
     settings: SynthesizeSettings,
     folder: Path,
     workers: int | None,
-) -> list[ArtefactRecord]:
+) -> tuple[list[ArtefactRecord], list[SkippedFile]]:
+    records: list[ArtefactRecord] = []
+    skipped: list[SkippedFile] = []
     if not jobs:
-        return []
+        return records, skipped
     work = Work(_convert, _Shared(settings, folder))
-    records, reasons = [], []
     with closing(
         run_jobs(work, jobs, workers=workers, desc="scans with artefacts")
     ) as results:
-        for result in results:
+        for job, result in zip(jobs, results, strict=True):
             if isinstance(result, ArtefactRecord):
                 records.append(result)
                 continue
@@ -143,12 +145,13 @@ def _make(
                     "such files out)"
                 )
             log.warning("left out: %s", result)
-            reasons.append(result)
+            skipped.append(SkippedFile(job.scan.files[0].name, result))
     if not records:
         raise ScanError(
-            f"every scan with artefacts was left out; the first one: {reasons[0]}"
+            "every scan with artefacts was left out; the first one: "
+            f"{skipped[0].reason}"
         )
-    return records
+    return records, skipped
 
 
 def _convert(job: _Job, shared: _Shared) -> ArtefactRecord | str:
@@ -164,6 +167,7 @@ def _convert(job: _Job, shared: _Shared) -> ArtefactRecord | str:
         contrast=job.scan.contrast,
         source=job.source,
         score=job.score,
+        pair=job.twin.volume_id if job.twin is not None else None,
         num_slices=len(targets),
         matrix=(targets.shape[1], targets.shape[2]),
     )

@@ -1,7 +1,6 @@
 """A person's own images: magnitudes, or complex ones with or without coil maps."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -92,7 +91,7 @@ def _magnitude(row: Row, image: np.ndarray) -> ImageScan:
 
 
 def _read_nifti(row: Row) -> ImageScan:
-    volume, sizes = _volume(row.file)
+    volume, sizes = read_nifti(row.file)
     axes = row.axes or _AXIAL
     plain = as_magnitude(_shown(volume, axes), row.file)
     lesion = None
@@ -102,23 +101,10 @@ def _read_nifti(row: Row) -> ImageScan:
                 f"{row.lesion}: its axes point to {axes_of(row.lesion)}, those of "
                 f"{row.file.name} to {axes_of(row.file)}: save both on one grid"
             )
-        lesion = _labels(_shown(_volume(row.lesion)[0], axes), plain.shape, row.lesion)
+        labels, _sizes = read_nifti(row.lesion)
+        lesion = _labels(_shown(labels, axes), plain.shape, row.lesion)
     spacing = sizes[axes.index("row")], sizes[axes.index("column")]
     return ImageScan(plain, spacing, row.contrast, row.scanner, lesion)
-
-
-def _volume(path: Path) -> tuple[np.ndarray, tuple[float, float, float]]:
-    import nibabel
-
-    axes_of(path)  # says what is wrong with a header, as nibabel does not
-    header: Any = nibabel.load(str(path)).header
-    kind = header.get_data_dtype()
-    if kind.kind not in "iuf":
-        raise ScanError(
-            f"{path}: holds {kind}, expected real numbers: save the magnitude, or "
-            "give a complex image as .npy or .mat"
-        )
-    return read_nifti(path)
 
 
 def _shown(volume: np.ndarray, axes: tuple[str, ...]) -> np.ndarray:

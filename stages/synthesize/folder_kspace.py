@@ -7,10 +7,10 @@ import numpy as np
 from stages.synthesize.folder_rows import Row
 from stages.synthesize.formats import Stored, arrange, read_stored
 from stages.synthesize.noise import ifft2c
+from stages.synthesize.raw_extent import off_centre
 from stages.synthesize.scans import RawScan, ScanError
 
 _NAMES = ("row", "column")
-_CENTRAL = 0.4  # of the energy, in the central half: less is at the edges
 
 
 def read_kspace(row: Row) -> RawScan:
@@ -25,7 +25,8 @@ def read_kspace(row: Row) -> RawScan:
     if not np.isfinite(kspace).all():
         raise ScanError(
             f"{row.file}: has values above 1e38, too large for single precision: "
-            "export it in other units"
+            "export it in other units",
+            path=row.file,
         )
     if row.centred is False:
         kspace = np.fft.fftshift(kspace, axes=(-2, -1))
@@ -54,50 +55,43 @@ def _axes(row: Row, stored: Stored) -> tuple[str, ...]:
         if not known:
             raise ScanError(
                 f"{row.file}: '{column}' is empty in the table, and the file does not "
-                f"say it of {stored.data.shape}: fill it in"
+                f"say it of {stored.data.shape}: fill it in",
+                path=row.file,
             )
     if not np.iscomplexobj(stored.data) or not stored.data.imag.any():
         raise ScanError(
             f"{row.file}: k-space is {stored.data.dtype} {stored.data.shape} without "
             "imaginary part, expected complex numbers: set kind to image, or join real "
-            "and imaginary parts"
+            "and imaginary parts",
+            path=row.file,
         )
     return row.axes or stored.axes
 
 
 def _require_centre(kspace: np.ndarray, row: Row) -> None:
-    """A zero frequency at the edges leaves the image as it is, and masks useless."""
-    for name, share in _central_shares(kspace):
-        if share < _CENTRAL:
-            raise ScanError(
-                f"{row.file}: {100 * (1 - share):.0f} % of the energy of kspace lies "
-                f"in the outer half of axis '{name}': the zero frequency is not at "
-                "n // 2; correct 'centred' (or 'axes') in the table"
-            )
+    """Refuse it as `raw_extent.require_centre` does, and name the column to correct."""
+    found = off_centre(kspace)
+    if found is not None:
+        name, percent = found
+        raise ScanError(
+            f"{row.file}: {percent:.0f} % of the energy of kspace lies in the outer "
+            f"half of axis '{name}': the zero frequency is not at n // 2; correct "
+            "'centred' (or 'axes') in the table",
+            path=row.file,
+        )
 
 
 def _require_unwrapped(kspace: np.ndarray, row: Row) -> None:
-    for name, share in _central_shares(ifft2c(kspace)):
-        if share < _CENTRAL:
-            raise ScanError(
-                f"{row.file}: {100 * (1 - share):.0f} % of the energy of the image "
-                f"lies in the outer half of axis '{name}': it seems to be half a field "
-                f"of view off; write '{name}' (or both, 'row column') into the "
-                "column 'wrapped' of the table, or 'no' if it is right"
-            )
-
-
-def _central_shares(planes: np.ndarray) -> list[tuple[str, float]]:
-    """Share of the energy of (..., H, W) in the central half of either axis."""
-    energy = (np.abs(planes.astype(np.complex128)) ** 2).sum(axis=(0, 1))
-    total = float(energy.sum())
-    shares = []
-    for axis, name in enumerate(_NAMES):
-        profile = energy.sum(axis=1 - axis)
-        quarter = len(profile) // 4
-        central = float(profile[quarter : len(profile) - quarter].sum())
-        shares.append((name, central / total if total else 1.0))
-    return shares
+    found = off_centre(map(ifft2c, kspace))
+    if found is not None:
+        name, percent = found
+        raise ScanError(
+            f"{row.file}: {percent:.0f} % of the energy of the image lies in the outer "
+            f"half of axis '{name}': it seems to be half a field of view off; write "
+            f"'{name}' (or both, 'row column') into the column 'wrapped' of the table, "
+            "or 'no' if it is right",
+            path=row.file,
+        )
 
 
 def _unwrapped(kspace: np.ndarray, axes: Sequence[str]) -> np.ndarray:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from xml.etree import ElementTree
 
 import h5py
 import numpy as np
@@ -12,6 +13,7 @@ from stages.synthesize.scans import ScanError
 SUFFIX = ".h5"
 KSPACE = "kspace"
 HEADER = "ismrmrd_header"
+_CHANNELS = "{*}acquisitionSystemInformation/{*}receiverChannels"
 _AGAIN = "download it again, or remove it"
 
 
@@ -39,9 +41,11 @@ def open_scan(path: Path) -> Iterator[h5py.File]:
         with h5py.File(path, "r") as file:
             yield file
     except FileNotFoundError:
-        raise ScanError(f"{path} is missing: download it again") from None
+        message = f"{path} is missing: download it again"
+        raise ScanError(message, path=path) from None
     except (OSError, KeyError, RuntimeError) as error:
-        raise ScanError(f"{path} cannot be read ({error}): {_AGAIN}") from None
+        message = f"{path} cannot be read ({error}): {_AGAIN}"
+        raise ScanError(message, path=path) from None
 
 
 def read_kspace(file: h5py.File, path: Path, *, ndims: tuple[int, ...]) -> np.ndarray:
@@ -63,7 +67,8 @@ def read_kspace(file: h5py.File, path: Path, *, ndims: tuple[int, ...]) -> np.nd
         axes = " or ".join(map(str, ndims))
         raise ScanError(
             f"{path}: kspace is {data.dtype} {data.shape}, expected complex numbers "
-            f"and {axes} axes: convert it, or remove the file"
+            f"and {axes} axes: convert it, or remove the file",
+            path=path,
         )
     kspace = np.empty(data.shape, np.complex64)
     # By slice: of double precision there is never a whole volume in memory.
@@ -85,14 +90,16 @@ def read_interleaved(file: h5py.File, path: Path) -> np.ndarray:
     if data.dtype.kind != "f" or data.ndim != 4 or 0 in data.shape:
         raise ScanError(
             f"{path}: kspace is {data.dtype} {data.shape}, expected real numbers and "
-            "the axes x, ky, kz, 2 × coils: convert it, or remove the file"
+            "the axes x, ky, kz, 2 × coils: convert it, or remove the file",
+            path=path,
         )
     slices, height, width, parts = data.shape
     if parts % 2 or parts > min(height, width):
         raise ScanError(
             f"{path}: kspace is {data.shape}, expected x, ky, kz and, last, two parts "
             "of each coil: its axes are in another order; transpose them, or remove "
-            "the file"
+            "the file",
+            path=path,
         )
     kspace = np.empty((slices, parts // 2, height, width), np.complex64)
     for number in range(slices):
@@ -111,7 +118,8 @@ def read_image(file: h5py.File, key: str, path: Path) -> np.ndarray:
     if data.dtype.kind != "f":
         raise ScanError(
             f"{path}: {key} is {data.dtype} {data.shape}, expected real numbers: "
-            f"{_AGAIN}"
+            f"{_AGAIN}",
+            path=path,
         )
     image: np.ndarray = data[()].astype(np.float32, copy=False)
     return image
@@ -127,8 +135,37 @@ def read_header(file: h5py.File, path: Path) -> str | None:
         return None
     text = _text(_dataset(file, HEADER, path)[()])
     if text is None:
-        raise ScanError(f"{path}: {HEADER} is no UTF-8 text: {_AGAIN}")
+        raise ScanError(f"{path}: {HEADER} is no UTF-8 text: {_AGAIN}", path=path)
     return text
+
+
+def check_coils(header: str | None, shape: tuple[int, ...], path: Path) -> None:
+    """Refuse k-space that has not as many coils as its header states, if it does.
+
+    Only for headers that state those in use: what was converted from Siemens, as
+    fastMRI was, states how many there may be at most.
+
+    Args:
+        header: ISMRMRD header, XML.
+        shape: (slices, coils, H, W) of the k-space.
+        path: file to name in an error.
+
+    Raises:
+        ScanError: they are other numbers.
+    """
+    try:
+        root = ElementTree.fromstring((header or "").encode())
+        stated = int(root.findtext(_CHANNELS) or "")
+    except (ElementTree.ParseError, ValueError):
+        return
+    if stated != shape[1]:
+        raise ScanError(
+            f"{path}: kspace is {shape}, of which the second axis should be coils: "
+            f"{shape[1]}, but the header states {stated} receiver channels: the axes "
+            "are in another order, or coils are missing; transpose them to (slices, "
+            "coils, H, W), or download the file again",
+            path=path,
+        )
 
 
 def read_attribute(file: h5py.File, name: str) -> str | None:
@@ -140,7 +177,9 @@ def _dataset(file: h5py.File, key: str, path: Path) -> h5py.Dataset:
     found = file.get(key)
     if not isinstance(found, h5py.Dataset):
         held = ", ".join(sorted(file)) or "nothing"
-        raise ScanError(f"{path}: '{key}' is missing, the file holds {held}: {_AGAIN}")
+        raise ScanError(
+            f"{path}: '{key}' is missing, the file holds {held}: {_AGAIN}", path=path
+        )
     return found
 
 

@@ -35,6 +35,15 @@ class _File(NamedTuple):
     path: Path
 
 
+class _Repetition(NamedTuple):
+    """What its file holds; the image is None where there is none."""
+
+    kspace: np.ndarray
+    target: np.ndarray | None
+    header: str | None
+    acquisition: str | None
+
+
 def find(folder: Path, settings: ScanSettings) -> list[Scan]:
     """List the scans of all sets, without those with motion.
 
@@ -89,52 +98,71 @@ def read(scan: Scan, _settings: ScanSettings) -> RawScan:
 
     It is the mean of their complex k-space, all of one session, so that target and
     k-space agree; upstream takes the mean of magnitudes, whose noise has a floor. What
-    upstream publishes is one image a repetition, so for a mean there is none to
-    compare with.
+    upstream publishes is one image a repetition: each is compared with its own
+    repetition, and for the mean there is none.
 
     Raises:
-        ScanError: a file is damaged, or repetitions have different shapes.
+        ScanError: a file is damaged or its parts disagree, or repetitions have
+            different shapes.
     """
-    first = scan.files[0]
-    with hdf5.open_scan(first) as file:
-        kspace = hdf5.read_kspace(file, first, ndims=(4,))
-        header = hdf5.read_header(file, first)
-        acquisition = hdf5.read_attribute(file, "acquisition")
-        alone = len(scan.files) == 1
-        target = hdf5.read_image(file, TARGET, first) if alone else None
+    alone = len(scan.files) == 1
+    found = _read_file(scan.files[0], needs_image=alone)
     if not alone:
-        _add_repetitions(kspace, scan.files)
+        _add_repetitions(found, scan.files)
     return RawScan(
-        kspace=kspace,
-        target=target,
-        header=header,
-        acquisition=acquisition or scan.contrast,
+        kspace=found.kspace,
+        target=found.target if alone else None,
+        header=found.header,
+        acquisition=found.acquisition or scan.contrast,
         scanner=SCANNER,
     )
 
 
-def _add_repetitions(kspace: np.ndarray, paths: tuple[Path, ...]) -> None:
-    """Turn the first repetition into the mean of all, in place."""
+def _read_file(path: Path, *, needs_image: bool) -> _Repetition:
+    with hdf5.open_scan(path) as file:
+        kspace = hdf5.read_kspace(file, path, ndims=(4,))
+        header = hdf5.read_header(file, path)
+        hdf5.check_coils(header, kspace.shape, path)
+        target = None
+        if needs_image or TARGET in file:
+            target = hdf5.read_image(file, TARGET, path)
+        acquisition = hdf5.read_attribute(file, "acquisition")
+    return _Repetition(kspace, target, header, acquisition)
+
+
+def _add_repetitions(first: _Repetition, paths: tuple[Path, ...]) -> None:
+    """Turn the k-space of the first repetition into the mean of all, in place."""
     # Each alone: in the mean, damage could no longer be told from the others' signal.
-    columns = raw.check_kspace(kspace, paths[0])
+    total = first.kspace
+    columns = raw.check_kspace(total, paths[0])
+    _compare(first, paths[0])
     for path in paths[1:]:
-        with hdf5.open_scan(path) as file:
-            other = hdf5.read_kspace(file, path, ndims=(4,))
-        if other.shape != kspace.shape:
+        other = _read_file(path, needs_image=False)
+        if other.kspace.shape != total.shape:
             raise ScanError(
-                f"{path}: kspace is {other.shape}, of {paths[0].name} {kspace.shape}: "
-                "repetitions must have one shape; remove one, or set "
-                "synthesize.scans.repetitions to keep"
+                f"{path}: kspace is {other.kspace.shape}, of {paths[0].name} "
+                f"{total.shape}: repetitions must have one shape; remove one, or set "
+                "synthesize.scans.repetitions to keep",
+                path=path,
             )
-        found = raw.check_kspace(other, path)
+        found = raw.check_kspace(other.kspace, path)
         if found != columns:
             raise ScanError(
                 f"{path}: columns {found or 'all'} are acquired, of {paths[0].name} "
                 f"{columns or 'all'}: such repetitions have no mean; remove one, or "
-                "set synthesize.scans.repetitions to keep"
+                "set synthesize.scans.repetitions to keep",
+                path=path,
             )
-        kspace += other
-    kspace /= len(paths)
+        _compare(other, path)
+        total += other.kspace
+    total /= len(paths)
+
+
+def _compare(found: _Repetition, path: Path) -> None:
+    """Refuse a repetition that is not what its own image shows."""
+    if found.target is not None:
+        raw.check_published(found.target, found.kspace.shape, path)
+        raw.compare_published(found.target, raw.rss_images(found.kspace), path)
 
 
 def _files(paths: Iterable[Path]) -> list[_File]:

@@ -1,5 +1,6 @@
 """Read NIfTI images in one orientation, or say what is wrong with them."""
 
+import math
 import zlib
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from stages.synthesize.scans import ScanError
 
 SUFFIXES = (".nii.gz", ".nii")
 _UNDERSHOOT = 0.01  # of the maximum: what interpolation leaves below zero
+_FIRST_BYTE = 352  # the least offset of pixels: header and flag of extensions
+_DEFLATE_RATIO = 1032  # what a byte of a compressed file can become at most
+_BLOCK = 2**20
 
 
 def stem_of(path: Path) -> str | None:
@@ -58,12 +62,13 @@ def read_nifti(
 
     Raises:
         ScanError: the file is missing or damaged, has other axes, holds values that
-            are not finite, or a voxel size is not positive.
+            are not real numbers or not finite, or a voxel size is not positive.
     """
     from nibabel.funcs import as_closest_canonical
 
     image = _load(path)
     _require_axes(_shape(image), path, channel)
+    _require_real(image, path)
     _check_affine(image, path)
     data = _pixels(image, path, channel)
     if not np.isfinite(data).all():
@@ -117,8 +122,7 @@ def _load(path: Path) -> Any:
     try:
         with nibabel.openers.ImageOpener(str(path)) as file:
             header = nibabel.Nifti1Header.from_fileobj(file, check=False)
-        # Before nibabel mends it: it takes 1 mm where the size is 0.
-        _check_sizes([float(size) for size in header["pixdim"][1:4]], path)
+        _check_header(header, path)
         return nibabel.Nifti1Image.from_filename(path)
     except ScanError:
         raise
@@ -129,17 +133,71 @@ def _load(path: Path) -> Any:
         EOFError,
         zlib.error,
         ValueError,
+        OverflowError,
     ) as error:
         raise _damaged(path, "its header cannot be read", error) from None
 
 
+def _check_header(header: Any, path: Path) -> None:
+    """Refuse what nibabel takes as it is, or mends in silence."""
+    count = int(header["dim"][0])
+    lengths = header["dim"][1:][: count if 1 <= count <= 7 else 0].tolist()
+    if not lengths or min(lengths) < 1:
+        found = f"it states {count} axes of lengths {lengths}, each must be 1 or more"
+        raise _damaged(path, "its header cannot be read", found)
+    offset = float(header["vox_offset"])
+    if not _FIRST_BYTE <= offset < math.inf:
+        found = f"pixels begin at byte {offset:g}, expected {_FIRST_BYTE} or later"
+        raise _damaged(path, "its header cannot be read", found)
+    # nibabel takes 1 mm where the size is 0.
+    _check_sizes([float(size) for size in header["pixdim"][1:4]], path)
+
+
 def _pixels(image: Any, path: Path, channel: int | None) -> np.ndarray:
-    shape = _shape(image)
+    """The values of a file that is read to its end: (X, Y, Z) float32."""
+    from nibabel.volumeutils import apply_read_scaling
+
+    shape, stored = _shape(image), image.dataobj
+    size = math.prod(shape)
     try:
-        data = image.dataobj if channel is None else image.dataobj[..., channel]
-        return np.asarray(data, dtype=np.float32).reshape(shape[:3])
-    except (OSError, EOFError, zlib.error, ValueError, TypeError) as error:
+        content = _content(
+            path,
+            stored.offset + size * stored.dtype.itemsize,
+            says=f"its header states {shape} {stored.dtype}",
+        )
+    except (OSError, EOFError, zlib.error) as error:
         raise _damaged(path, "its pixels cannot be read", error) from None
+    values = np.frombuffer(content, stored.dtype, size, stored.offset)
+    values = values.reshape(shape, order="F")
+    scaled = apply_read_scaling(
+        values if channel is None else values[..., channel],
+        np.float64(stored.slope),
+        np.float64(stored.inter),
+    )
+    return np.asarray(scaled, dtype=np.float32)
+
+
+def _content(path: Path, needed: int, *, says: str) -> bytearray:
+    """The first `needed` bytes of a file, unpacked.
+
+    It is read to its end, where a compressed one has its checksum and length: nibabel
+    stops before.
+    """
+    from nibabel.openers import ImageOpener
+
+    ratio = _DEFLATE_RATIO if path.name.lower().endswith(".gz") else 1
+    there = path.stat().st_size * ratio
+    content = bytearray()
+    # By blocks: nobody has room for what a damaged header may state.
+    if needed <= there:
+        with ImageOpener(str(path)) as file:
+            while block := file.read(_BLOCK):
+                content += block[: needed - len(content)]
+        there = len(content)
+    if there < needed:
+        found = f"{says}, which takes {needed} bytes, and there are at most {there}"
+        raise _damaged(path, "its pixels cannot be read", found)
+    return content
 
 
 def _shape(image: Any) -> tuple[int, ...]:
@@ -167,6 +225,16 @@ def _require_axes(shape: tuple[int, ...], path: Path, channel: int | None) -> No
         )
 
 
+def _require_real(image: Any, path: Path) -> None:
+    kind = image.get_data_dtype()
+    if kind.kind not in "iuf":
+        raise ScanError(
+            f"{path}: holds {kind}, expected real numbers: save magnitudes (of colours "
+            "one grey value), or give a complex image as .npy or .mat in the source "
+            "'folder'"
+        )
+
+
 def _check_affine(image: Any, path: Path) -> None:
     affine = np.asarray(image.affine, dtype=np.float64)[:3, :3]
     regular = np.isfinite(affine).all() and abs(np.linalg.det(affine)) > 1e-9
@@ -181,9 +249,9 @@ def _check_sizes(sizes: list[float], path: Path, *, regular: bool = True) -> Non
         )
 
 
-def _damaged(path: Path, what: str, error: Exception) -> ScanError:
-    reason = " ".join(str(error).split()) or type(error).__name__
+def _damaged(path: Path, what: str, reason: Exception | str) -> ScanError:
+    text = " ".join(str(reason).split()) or type(reason).__name__
     return ScanError(
-        f"{path}: {what} ({reason}): the file is truncated, damaged or no NIfTI; "
+        f"{path}: {what} ({text}): the file is truncated, damaged or no NIfTI; "
         "delete it and download it again"
     )

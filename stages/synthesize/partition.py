@@ -1,13 +1,15 @@
 """Which subjects of a source of scans belong to a split."""
 
+import hashlib
+import logging
 from collections.abc import Sequence
-
-import numpy as np
 
 from stages.common.params import ParamsError
 from stages.common.paths import SPLITS
 from stages.synthesize.scans import Scan, ScanError
 from stages.synthesize.settings import SynthesizeSettings
+
+log = logging.getLogger("mendmri")
 
 
 def scans_of(
@@ -45,13 +47,22 @@ def _published(
 ) -> list[str]:
     """The first subjects, in sorted order, of the source's own split."""
     splits: dict[str, str] = {}
+    without = sorted({scan.subject_id for scan in scans if scan.split is None})
+    if without and all(scan.split is None for scan in scans):
+        raise ParamsError(
+            f"params.yaml: 'synthesize.scans.split' = published, but "
+            f"{_source(split, settings)} does not say to which split "
+            f"{without[0]} belongs: set it to drawn"
+        )
+    if without:
+        log.warning(
+            "%d subjects are in no published split and left out, such as %s",
+            len(without),
+            without[0],
+        )
     for scan in scans:
         if scan.split is None:
-            raise ParamsError(
-                f"params.yaml: 'synthesize.scans.split' = published, but "
-                f"{_source(split, settings)} does not say to which split "
-                f"{scan.subject_id} belongs: set it to drawn"
-            )
+            continue
         if splits.setdefault(scan.subject_id, scan.split) != scan.split:
             raise ScanError(
                 f"{scan.files[0]}: subject {scan.subject_id} is in "
@@ -69,14 +80,15 @@ def _drawn(
 ) -> list[str]:
     """Deal the subjects out, in an order that the seed draws.
 
-    Splits with a number take theirs in the order train, val, test; the one without
+    The order is that of a hash: people who come later change nobody else's place in
+    it. Splits with a number take theirs in the order train, val, test; the one without
     takes the rest.
     """
-    subjects = sorted({scan.subject_id for scan in scans})
-    order = np.random.default_rng([settings.seed, len(subjects)]).permutation(
-        len(subjects)
-    )
-    left = [subjects[index] for index in order]
+
+    def place(subject: str) -> str:
+        return hashlib.sha256(f"{settings.seed}/{subject}".encode()).hexdigest()
+
+    left = sorted({scan.subject_id for scan in scans}, key=place)
     source = _source(split, settings)
     sharing = [name for name in SPLITS if getattr(settings.sources, name) == source]
     open_ended = [s for s in sharing if getattr(settings.subjects, s) is None]

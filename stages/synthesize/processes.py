@@ -44,10 +44,11 @@ def run_jobs(
     Args:
         work: what is done.
         jobs: what it is done with.
-        workers: processes; None takes one per CPU. It changes no result.
+        workers: processes; None takes OMP_NUM_THREADS, this stage's share of the
+            cores, or one per core. It changes no result.
         desc: what the progress line says.
     """
-    count = max(1, min(workers or os.cpu_count() or 1, len(jobs)))
+    count = max(1, min(workers or _share_of_cores(), len(jobs)))
     with ProcessPoolExecutor(
         count, initializer=_start_worker, initargs=(work,)
     ) as pool:
@@ -57,6 +58,15 @@ def run_jobs(
         finally:
             # Whoever stops at the first error does not wait for all the others.
             pool.shutdown(cancel_futures=True)
+
+
+def _share_of_cores() -> int:
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if given.isdecimal() and int(given):
+        return int(given)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _start_worker(work: Work[Any, Any]) -> None:

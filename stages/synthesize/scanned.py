@@ -24,6 +24,9 @@ log = logging.getLogger("mendmri")
 
 Problem = tuple[Path, str]
 
+# Of a person's scans, what is not read twice.
+HELD_BYTES = 2**28
+
 
 class _Shared(NamedTuple):
     """What every worker needs."""
@@ -96,23 +99,37 @@ def _convert(scans: list[Scan], shared: _Shared) -> tuple[Done, list[Problem]]:
     settings = shared.settings
     reader = import_module(shared.source)
     done, problems = Done([], []), []
-    found: dict[Scan, RawScan | ImageScan] = {}
-    signals: dict[str, np.ndarray] = {}
+    held: dict[Scan, RawScan | ImageScan] = {}
+    signals: dict[Scan, np.ndarray] = {}
+    room = HELD_BYTES
     for scan in scans:
         try:
-            found[scan] = reader.read(scan, settings.scans)
-            signals[scan.volume_id] = slice_signal(_images(scan, found[scan]))
+            found = reader.read(scan, settings.scans)
+            signals[scan] = slice_signal(_images(scan, found))
         except (ScanError, VolumeError) as error:
-            found.pop(scan, None)
-            problems.append((scan.files[0], str(error)))
-    kept = kept_slices(signals, settings.scans)
-    for scan in list(found):
+            problems.append(_problem(scan, error))
+            continue
+        room -= _pixels(found).nbytes
+        if room >= 0:
+            held[scan] = found
+        del found
+    kept = kept_slices({s.volume_id: v for s, v in signals.items()}, settings.scans)
+    for scan in signals:
         try:
-            # One by one out of memory: a person may have many.
-            _write(scan, found.pop(scan), kept[scan.volume_id], shared, done)
+            # A person may have more scans than memory holds: those are read again.
+            found = held.pop(scan, None) or reader.read(scan, settings.scans)
+            _write(scan, found, kept[scan.volume_id], shared, done)
         except (ScanError, VolumeError) as error:
-            problems.append((scan.files[0], str(error)))
+            problems.append(_problem(scan, error))
     return done, problems
+
+
+def _problem(scan: Scan, error: ScanError | VolumeError) -> Problem:
+    return getattr(error, "path", None) or scan.files[0], str(error)
+
+
+def _pixels(found: RawScan | ImageScan) -> np.ndarray:
+    return found.image if isinstance(found, ImageScan) else found.kspace
 
 
 def _images(scan: Scan, found: RawScan | ImageScan) -> np.ndarray:
@@ -151,6 +168,5 @@ def _write(
         target_difference=difference,
     )
     done.volumes.append(record)
-    total = len(found.image if isinstance(found, ImageScan) else found.kspace)
-    dropped = sorted(set(range(total)) - set(kept))
+    dropped = sorted(set(range(len(_pixels(found)))) - set(kept))
     done.dropped.extend(SliceRef(scan.volume_id, number) for number in dropped)

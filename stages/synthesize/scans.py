@@ -21,7 +21,14 @@ class ScanError(ValueError):
     """A scan is damaged, or is not what its source should hold.
 
     The message names file, finding and remedy.
+
+    Attributes:
+        path: the file to blame, where it is not the first of its scan.
     """
+
+    def __init__(self, message: str, *, path: Path | None = None) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class Scan(NamedTuple):

@@ -163,5 +163,5 @@ class SynthesizeSettings(Settings):
 BLOCKS: dict[str, Any] = {
     "synthesize": SynthesizeSettings,
     # Sources of the pool of images with real artefacts.
-    "artefacts": tuple[str, ...],
+    "artefacts": tuple[Literal["exbox1", "m4raw", "mr_art"], ...],
 }

@@ -103,13 +103,15 @@ def test_what_is_there_is_not_repeated(tmp_path, monkeypatch, caplog):
     with caplog.at_level(logging.INFO):
         quality.main([])
     assert "fast 1: there" in caplog.text
-    assert sorted(trained) == sorted({(s, n) for n in range(3) for s in pairs.SIDES})
+    assert sorted(trained) == sorted(
+        {(s, n) for n in quality.SEEDS for s in pairs.SIDES}
+    )
     entry = read_results(Path("metrics"))["quality"]
     assert entry["differences"]["fast - reference"]["mean"] == 0
     assert entry["runs"]["1"]["fast"]["psnr"] == 31.0
     page = Path("metrics/benchmarks.md").read_text()
     assert "| 1 | 31.000 | 31.000 | 31.000 |" in page
-    assert "mean +0.000 dB over 3 seeds, 95 % interval +0.000 to +0.000" in page
+    assert "mean +0.000 dB over 8 seeds, 95 % interval +0.000 to +0.000" in page
     quality.main(["--seed", "1", "--side", "fast", "--again"])
     assert trained[-1] == ("fast", 1)
     assert json.loads(Path("metrics/benchmarks.json").read_text())["_run"]["quality"]

@@ -112,6 +112,60 @@ def test_all_problems_come_at_once(params):
     assert "grid.drop_all" in found
 
 
+SCANS = {"train": "m4raw", "val": "m4raw", "test": "m4raw"}
+ALL = {"train": None, "val": None, "test": None}
+# Changes to a default whose cohort is M4Raw, and what is said of them.
+COHORTS = [
+    ({"synthesize.sources.val": "exbox1"}, ["'exbox1' has no volumes", "m4raw"]),
+    ({"download.m4raw.sets": ["train", "val"]}, ["lacks test, which synthesize.sou"]),
+    ({"synthesize.sources": dict.fromkeys(SCANS, "brats")}, ["brats publishes no spl"]),
+    ({"synthesize.sources.test": "fastmri"}, ["fastmri publishes no split 'test'"]),
+    ({"synthesize.scans.split": "drawn"}, ["null for train, val, test: of the splits"]),
+    (
+        {"synthesize.sources.val": "mr_art", "synthesize.contrasts": ["T1w", "T1c"]},
+        ["'synthesize.snr' has no entry for T1c"],
+    ),
+    ({"artefacts": ["m4raw"]}, ["lacks motion: artefacts has m4raw"]),
+    ({"artefacts": ["icbm152"]}, ["'artefacts.0' = 'icbm152'", "'exbox1', 'm4raw'"]),
+    (
+        {"artefacts": ["mr_art"], "download.mr_art.acquisitions": ["standard"]},
+        ["lacks headmotion1 and headmotion2: artefacts has mr_art"],
+    ),
+    (
+        {
+            "poisonings.mislabel-30.settings": {
+                "swap": "artefact", "artefact": "real", "severity": 1.0,
+            }
+        },
+        ["'poisonings.mislabel-30.settings.artefact' = 'real', but 'artefacts' names"],
+    ),
+]  # fmt: skip
+
+
+@pytest.fixture
+def of_scans(params):
+    params["download"]["sources"] = discover.plugins("download")
+    params["synthesize"] |= {"sources": dict(SCANS), "subjects": dict(ALL)}
+    return params
+
+
+def test_a_cohort_of_scans_is_valid(of_scans):
+    assert find_problems(of_scans) == []
+    of_scans["synthesize"]["sources"] = dict.fromkeys(SCANS, "folder")
+    assert find_problems(of_scans) == []
+
+
+@pytest.mark.parametrize(("changes", "expected"), COHORTS)
+def test_a_cohort_that_cannot_be_made_is_named_before_the_download(
+    of_scans, changes, expected
+):
+    for key, value in changes.items():
+        _set(of_scans, key, value)
+    problems = "\n".join(find_problems(of_scans))
+    for part in expected:
+        assert part in problems
+
+
 def test_check_writes_the_same_mark_for_other_valid_params(
     params, tmp_path, monkeypatch
 ):

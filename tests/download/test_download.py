@@ -123,6 +123,16 @@ def test_every_source_keeps_the_contract() -> None:
         source = importlib.import_module(f"stages.download.{name}")
         assert callable(source.fetch), name
         assert source.__doc__, name
+        if source.GIVES in ("kspace", "images", "either"):
+            assert set(source.PUBLISHED) <= {"train", "val", "test"}, name
+            reader = importlib.import_module(f"stages.synthesize.{name}")
+            assert callable(reader.find), name
+            assert callable(reader.read), name
+        elif source.GIVES == "anatomy":
+            anatomy = importlib.import_module(f"stages.synthesize.{name}")
+            assert callable(anatomy.load), name
+        else:
+            assert source.GIVES == "artefacts", name
 
 
 def test_sources_are_found_without_an_import() -> None:

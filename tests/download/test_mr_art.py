@@ -197,7 +197,8 @@ def _local(tmp_path: Path, *subjects: str) -> dict[str, bytes]:
     return files
 
 
-def test_local_folder(tmp_path: Path) -> None:
+def test_local_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mr_art, "_BLOCK", 1300)  # a scan has 3000 bytes
     files = _local(tmp_path, SUBJECTS[1], SUBJECTS[2])
     assert _fetch() == sorted(files)
     assert all((RAW / name).read_bytes() == data for name, data in files.items())

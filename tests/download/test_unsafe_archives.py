@@ -1,5 +1,6 @@
 """Archives that would write elsewhere, link elsewhere or fill the disk."""
 
+import random
 import struct
 import tarfile
 import zipfile
@@ -135,6 +136,51 @@ def test_a_bomb_in_a_tar(
         take_archive(path, out, images)
     monkeypatch.setattr(placing, "BOMB_SIZE", 40_000_000)
     assert take_archive(path, out, images) == ["bomb.nii.gz"]
+
+
+def _bombs(path: Path, files: dict[str, bytes]) -> Path:
+    """A zip whose members declare 99 MB each: none is a bomb by itself."""
+    pack(path, files)
+    data = bytearray(path.read_bytes())
+    at = data.find(b"PK\x01\x02")
+    while at >= 0:
+        if data[at + 46 : at + 50] == b"bomb":
+            struct.pack_into("<I", data, at + 24, 99_000_000)
+        at = data.find(b"PK\x01\x02", at + 4)
+    path.write_bytes(data)
+    return path
+
+
+def test_bombs_that_are_one_together(tmp_path: Path, out: Path) -> None:
+    files = {f"bomb{number}.nii.gz": bytes(100_000) for number in range(3)}
+    path = _bombs(tmp_path / "a.zip", files)
+    message = r"a\.zip: all files together: would grow from \d{3} B to 297\.0 MB, which"
+    with pytest.raises(SourceError, match=rf"{message} no data do: get .*publisher"):
+        take_archive(path, out, images)
+    assert not out.exists()
+    # One of them could be data.
+    with pytest.raises(SourceError, match=r"cannot be read|bytes early"):
+        take_archive(path, out, {"bomb1.nii.gz": "a"}.get)
+    # So could all of them, beside enough that does not shrink.
+    for size, message in ((250_000, "files together"), (320_000, "read|early")):
+        noise = {"noise.nii.gz": random.Random(2).randbytes(size)}
+        path = _bombs(tmp_path / f"{size}.zip", {**files, **noise})
+        with pytest.raises(SourceError, match=message):
+            take_archive(path, out, images)
+
+
+def test_bombs_that_are_one_together_in_a_tar(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placing, "BOMB_SIZE", 1_000_000)
+    files = {f"bomb{number}.nii.gz": bytes(990_000) for number in range(3)}
+    path = pack(tmp_path / "a.tar.xz", files)
+    with pytest.raises(SourceError, match=r"all files together: .* to 3\.0 MB, which"):
+        take_archive(path, out, images)
+    assert not out.exists()
+    assert take_archive(path, out, {"bomb1.nii.gz": "a"}.get) == ["a"]
+    monkeypatch.setattr(placing, "BOMB_SIZE", 3_000_000)
+    assert take_archive(path, out, images) == sorted(files)
 
 
 def test_never_reads_past_the_declared_size(tmp_path: Path, out: Path) -> None:

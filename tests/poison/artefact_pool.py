@@ -12,13 +12,14 @@ from stages.common.volume import write_targets
 from tests.conftest import MATRIX, SLICES
 
 
-def moved(subject, contrast, *, matrix=MATRIX, slices=SLICES):
+def moved(subject, contrast, *, matrix=MATRIX, slices=SLICES, paired=True):
     return ArtefactRecord(
         volume_id=f"{subject}_{contrast}-moved",
         subject_id=subject,
         contrast=contrast,
         source="made_up",
         score=3,
+        pair=f"{subject}_{contrast}" if paired else None,
         num_slices=slices,
         matrix=matrix,
     )

@@ -22,6 +22,10 @@ HEADER = """<?xml version="1.0" encoding="utf-8"?>
 <encodingLimits><kspace_encoding_step_1><minimum>0</minimum><maximum>{last}</maximum>
 <center>{centre}</center></kspace_encoding_step_1></encodingLimits>
 <trajectory>cartesian</trajectory></encoding></ismrmrdHeader>"""
+SYSTEM = """<acquisitionSystemInformation>
+<receiverChannels>{channels}</receiverChannels>
+</acquisitionSystemInformation>
+<encoding>"""
 
 
 def settings(**changes: Any) -> ScanSettings:
@@ -84,15 +88,16 @@ def write_m4raw(
     seed: int = 0,
     echo: int = 8,
     inner: float = 0.3,
+    channels: int | None = None,
 ) -> np.ndarray:
     """Write one repetition; return its k-space.
 
-    The columns outside 30 to 225 (of 256) are zeros, and the echo lies `echo` rows off
-    the centre.
+    The columns outside 30 to 225 (of 256) are zeros, and the echo lies `echo` rows (of
+    256) off the centre. The header states as many `channels` as there are coils.
     """
     images = coil_images((slices, coils, size, size), seed=seed, inner=inner)
     kspace = fft2c(images)
-    kspace = np.roll(kspace, echo, axis=-2).astype(np.complex64)
+    kspace = np.roll(kspace, echo * size // 256, axis=-2).astype(np.complex64)
     first, end = 30 * size // 256, 225 * size // 256
     kspace[..., :first] = 0
     kspace[..., end:] = 0
@@ -100,6 +105,8 @@ def write_m4raw(
     header = HEADER.format(
         x=size, y=size, rows=size, columns=size, last=end - first, centre=97
     )
+    system = SYSTEM.format(channels=channels or coils)
+    header = header.replace("<encoding>", system)
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w") as file:
         file.create_dataset(

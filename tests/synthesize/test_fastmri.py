@@ -11,7 +11,14 @@ from fastmri.data import SliceDataset
 from stages.common.volume import write_volume
 from stages.synthesize import fastmri, raw
 from stages.synthesize.scans import ScanError
-from tests.synthesize.raw_files import PATIENT, replace, rss, settings, write_fastmri
+from tests.synthesize.raw_files import (
+    PATIENT,
+    SYSTEM,
+    replace,
+    rss,
+    settings,
+    write_fastmri,
+)
 
 BRAIN = "file_brain_AXT1POST_206_2000057.h5"
 KNEE = "file1000033.h5"
@@ -81,6 +88,27 @@ def test_narrow_brain_is_cropped_to_a_square(tmp_path):
     assert volume.target.shape == (2, 24, 24)
     np.testing.assert_allclose(volume.target, rss(kspace)[:, 20:44], rtol=1e-5)
     assert difference < 1e-6
+
+
+def test_channels_of_the_header_are_not_the_coils(tmp_path):
+    """Siemens' are the most that there may be; another image tells of a mistake."""
+    path = tmp_path / "multicoil_train" / BRAIN
+    kspace = write_fastmri(path, shape=(4, 4, 64, 40))
+    header = fastmri.read(only(tmp_path), settings()).header
+    system = SYSTEM.format(channels=24)
+    header = header.replace("<encoding>", system)
+    replace(path, "ismrmrd_header", np.bytes_(header.encode()))
+    found = fastmri.read(only(tmp_path), settings())
+    assert "<receiverChannels>24<" in found.header
+    assert raw.to_volume(only(tmp_path), found, range(4))[1] < 1e-6
+    for wrong, message in (
+        (kspace.swapaxes(0, 1), r"2000057.h5: the published image .* differ by \d+ %"),
+        (np.fft.fftshift(kspace, axes=(-2, -1)), r"2000057.h5: kspace is not centred"),
+    ):
+        replace(path, "kspace", wrong)
+        found = fastmri.read(only(tmp_path), settings())
+        with pytest.raises(ScanError, match=message):
+            raw.to_volume(only(tmp_path), found, range(4))
 
 
 def test_singlecoil_is_one_coil(tmp_path):

@@ -8,7 +8,7 @@ from scipy.io import savemat
 
 from stages.synthesize import folder
 from stages.synthesize.noise import fft2c
-from stages.synthesize.scans import ImageScan, RawScan
+from stages.synthesize.scans import ImageScan, RawScan, ScanError
 from tests.synthesize.folder_files import (
     lines_of,
     read_all,
@@ -77,6 +77,24 @@ def test_ways_to_transform(tmp_path, make, centred, wrapped):
         tmp_path, r"a.npy: .* outer half of axis 'row': .*correct 'centred'",
         row | {"centred": other},
     )  # fmt: skip
+
+
+def test_the_repetition_to_blame_is_told(tmp_path):
+    good, kept = fft2c(images()), np.arange(24) % 2 == 0
+    np.save(tmp_path / "a.npy", in_order(good))
+    rows = [
+        ROW | {"file": "a.npy", "repetition": "1"},
+        ROW | {"file": "b.npy", "repetition": "2"},
+    ]
+    for wrong, message in (
+        (np.fft.ifftshift(good, axes=-1), r"b.npy: .* of axis 'column': .*'centred'"),
+        (np.where(np.arange(3)[:, None, None] == 1, good * kept, good),
+         r"b.npy: 12 of 24 columns are missing .*slice 0, coil 1"),
+    ):  # fmt: skip
+        np.save(tmp_path / "b.npy", in_order(wrong))
+        with pytest.raises(ScanError, match=message) as caught:
+            read_all(tmp_path, *rows, repetitions="average")
+        assert caught.value.path == tmp_path / "b.npy"
 
 
 def test_formats_that_name_their_axes(tmp_path):

@@ -6,8 +6,15 @@ from fastmri.data import SliceDataset
 
 from stages.common.volume import write_volume
 from stages.synthesize import m4raw, raw
+from stages.synthesize.noise import fft2c
 from stages.synthesize.scans import ScanError
-from tests.synthesize.raw_files import replace, rss, settings, write_m4raw
+from tests.synthesize.raw_files import (
+    coil_images,
+    replace,
+    rss,
+    settings,
+    write_m4raw,
+)
 
 SMALL = {"slices": 2, "size": 32}
 SUBJECT = "m4raw-2022061203"
@@ -143,10 +150,77 @@ def test_repetitions_that_do_not_fit(tmp_path):
         (fewer, r"_T102.h5: columns \(6, 28\) are acquired, of .*_T101.h5 \(3, 28\)"),
         (poisoned, r"_T102.h5: kspace holds values that are not finite"),
         (kspace.swapaxes(-2, -1), r"_T102.h5: \d rows at one edge .*swapped"),
+        (np.fft.ifftshift(kspace, axes=(-2, -1)), r"_T102.h5: kspace is not centred"),
+        (kspace.swapaxes(0, 1), r"_T102.h5: kspace is \(4, 2, 32, 32\), of which the "
+         r"second axis should be coils: 2, but the header states 4 receiver channels: "
+         r".*transpose them to \(slices, coils, H, W\), or download the file again"),
+        (kspace[::-1], r"_T102.h5: the published image and the RSS of kspace differ "
+         r"by \d+ %: .*correct the file, or remove it"),
+        (1.4 * kspace, r"_T102.h5: the published image .* differ by 29 %"),
     ):  # fmt: skip
-        replace(paths[1], "kspace", array)
-        with pytest.raises(ScanError, match=message):
+        replace(paths[1], "kspace", array.astype(np.complex64))
+        with pytest.raises(ScanError, match=message) as caught:
             m4raw.read(scan, settings())
+        assert caught.value.path == paths[1]
+    replace(paths[1], "kspace", kspace)
+    replace(paths[1], "reconstruction_rss", rss(kspace)[:1])
+    with pytest.raises(
+        ScanError, match=r"_T102.h5: .* image is \(1, 32, 32\), k-space"
+    ):
+        m4raw.read(scan, settings())
+
+
+def test_repetitions_at_the_usual_size_pass(tmp_path, caplog):
+    """Echo 8 rows off, 61 zero columns, five of the slices noise alone."""
+    folder = tmp_path / "multicoil_train"
+    for number in (1, 2):
+        path = folder / f"2022061203_T10{number}.h5"
+        kspace = write_m4raw(path, seed=number)
+        kspace[:5] = fft2c(coil_images((5, 4, 256, 256), seed=number, share=0))
+        kspace[..., :30] = kspace[..., 225:] = 0
+        replace(path, "kspace", kspace)
+        replace(path, "reconstruction_rss", rss(kspace))
+    (scan,) = m4raw.find(tmp_path, settings(repetitions="average"))
+    found = m4raw.read(scan, settings())
+    assert raw.check_raw(scan, found) == (30, 225)
+    assert (found.kspace.shape, found.target) == ((18, 4, 256, 256), None)
+    # What another site's copy may lack is not missed.
+    replace(path, "reconstruction_rss", None)
+    replace(path, "ismrmrd_header", None)
+    np.testing.assert_array_equal(m4raw.read(scan, settings()).kspace, found.kspace)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("repetitions", ["average", "first", "keep"])
+def test_swapped_slices_and_coils(tmp_path, repetitions):
+    """The header tells, whether or not there is an image that would."""
+    folder = tmp_path / "multicoil_train"
+    for number in (1, 2):
+        path = folder / f"2022061203_T10{number}.h5"
+        kspace = write_m4raw(path, slices=6, coils=4, size=64).swapaxes(0, 1)
+        replace(path, "kspace", kspace)
+        replace(path, "reconstruction_rss", rss(kspace))
+    scan, *_ = m4raw.find(tmp_path, settings(repetitions=repetitions))
+    message = r"_T101.h5: kspace is \(4, 6, 64, 64\), .* header states 4 receiver chan"
+    with pytest.raises(ScanError, match=message):
+        m4raw.read(scan, settings())
+    # As many slices as coils: only the image can tell.
+    for number in (1, 2):
+        path = folder / f"2022061203_T10{number}.h5"
+        replace(path, "kspace", write_m4raw(path, slices=4, size=64).swapaxes(0, 1))
+    with pytest.raises(ScanError, match=r"_T101.h5: the published image .* differ by"):
+        raw.to_volume(scan, m4raw.read(scan, settings()), range(4))
+
+
+def test_what_a_header_says_of_coils(tmp_path):
+    path = tmp_path / "multicoil_train" / "2022061203_T101.h5"
+    write_m4raw(path, channels=8, **SMALL)
+    (scan,) = m4raw.find(tmp_path, settings())
+    with pytest.raises(ScanError, match=r"be coils: 4, but the header states 8 rece"):
+        m4raw.read(scan, settings())
+    for silent in ("<a", "<ismrmrdHeader/>", "<a><receiverChannels>9"):
+        replace(path, "ismrmrd_header", np.bytes_(silent))
+        assert m4raw.read(scan, settings()).kspace.shape == (2, 4, 32, 32)
 
 
 def test_damaged_files_are_named(tmp_path):

@@ -1,5 +1,7 @@
 """NIfTI files are read in one orientation, or refused with a reason."""
 
+import gzip
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -88,6 +90,99 @@ def test_voxel_size_must_be_positive(tmp_path):
     path.write_bytes(raw)
     with pytest.raises(ScanError, match=r"a.nii: voxel size is \[8.0, 0.0, 5.0\] mm"):
         read_nifti(path)
+
+
+def patched(path, position, *values):
+    """Write numbers into a header, compressed or not."""
+    packed = path.suffix == ".gz"
+    raw = bytearray(gzip.decompress(path.read_bytes()) if packed else path.read_bytes())
+    new = b"".join(value.tobytes() for value in values)
+    raw[position : position + len(new)] = new
+    path.write_bytes(gzip.compress(raw) if packed else raw)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "found"),
+    [
+        (np.complex64, "complex64"),
+        (np.complex128, "complex128"),
+        (np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]), "[('R', 'u1')"),
+    ],
+)
+def test_what_is_not_one_real_number_is_refused(tmp_path, kind, found):
+    path = save(tmp_path / "a.nii.gz", np.ones((4, 4, 3), kind))
+    message = rf"a.nii.gz: holds {re.escape(found)}.*expected real.*save magnitudes"
+    with pytest.raises(ScanError, match=message):
+        read_nifti(path)
+    path = save(tmp_path / "b.nii", np.ones((4, 4, 3, 2), np.complex64))
+    with pytest.raises(ScanError, match=r"b.nii: holds complex64, expected real"):
+        read_nifti(path, 1)
+
+
+def test_a_compressed_file_is_checked_to_its_end(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 30000, (40, 40, 40), np.int16)
+    path = save(tmp_path / "a.nii.gz", noise)
+    whole = path.read_bytes()
+    np.testing.assert_array_equal(read_nifti(path)[0], noise[::-1, ::-1])
+    # In the middle, in the checksum, and in the length.
+    for position in (len(whole) // 2, len(whole) - 6, len(whole) - 2):
+        broken = bytearray(whole)
+        broken[position] ^= 4
+        path.write_bytes(broken)
+        assert shape_of(path) == noise.shape
+        with pytest.raises(
+            ScanError, match=r"a.nii.gz: its pixels cannot be read .*download it again"
+        ):
+            read_nifti(path)
+    # All pixels are there, and what proves it is not.
+    path.write_bytes(whole[:-8])
+    with pytest.raises(ScanError, match=r"a.nii.gz: its pixels .*end-of-stream"):
+        read_nifti(path)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+@pytest.mark.parametrize("lengths", [(0, 30, 6), (-5, 30, 6), (24, 30, -32768)])
+def test_axes_without_length(tmp_path, name, lengths):
+    path = patched(save(tmp_path / name, head()), 42, *np.array(lengths, np.int16))
+    message = rf"{name}: its header .*{re.escape(str(list(lengths)))}.*download it"
+    for read in (read_nifti, shape_of, axes_of):
+        with pytest.raises(ScanError, match=message):
+            read(path)
+
+
+def test_numbers_of_axes_that_there_cannot_be(tmp_path):
+    path = patched(save(tmp_path / "a.nii", head()), 40, np.int16(0))
+    with pytest.raises(ScanError, match=r"a.nii: its header .*states 0 axes"):
+        shape_of(path)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+@pytest.mark.parametrize("lengths", [(32767, 32767, 32767), (24, 30, 7)])
+def test_more_pixels_than_there_are(tmp_path, name, lengths, monkeypatch):
+    path = patched(save(tmp_path / name, head()), 42, *np.array(lengths, np.int16))
+    needed = 352 + 4 * np.prod(lengths, dtype=np.int64)
+    if lengths[0] == 32767:
+        # Nothing of it needs to be read.
+        monkeypatch.setattr("stages.synthesize.nifti._BLOCK", "no number")
+    message = rf"{name}: its pixels .*states {re.escape(str(lengths))} float32, which"
+    with pytest.raises(ScanError, match=rf"{message} takes {needed} bytes.*delete it"):
+        read_nifti(path)
+
+
+@pytest.mark.parametrize("offset", [0, np.inf, np.nan])
+def test_pixels_do_not_begin_in_the_header(tmp_path, offset):
+    path = patched(save(tmp_path / "a.nii", head()), 108, np.float32(offset))
+    with pytest.raises(ScanError, match=r"a.nii: its header cannot be read"):
+        read_nifti(path)
+
+
+def test_big_endian_and_one_volume_of_several(tmp_path):
+    data = np.arange(4 * 4 * 3 * 2, dtype=np.int16).reshape(4, 4, 3, 2)
+    header = nib.Nifti1Header(endianness=">")
+    header.set_data_dtype(">i2")
+    nib.save(nib.Nifti1Image(data, np.eye(4), header), tmp_path / "a.nii.gz")
+    np.testing.assert_array_equal(read_nifti(tmp_path / "a.nii.gz", 1)[0], data[..., 1])
 
 
 def test_magnitudes():

@@ -71,6 +71,22 @@ def test_the_published_partition_is_kept_and_cut_in_order():
     assert subjects("test", scans, given) == {"person-02"}
 
 
+def test_people_of_no_published_split_are_left_out(caplog):
+    scans = [scan(n, split=SPLITS[n % 3]) for n in range(3)] + [scan(9)]
+    given = settings("published", subjects=dict.fromkeys(SPLITS))
+    parts = [subjects(split, scans, given) for split in SPLITS]
+    assert set.union(*parts) == {"person-00", "person-01", "person-02"}
+    assert "1 subjects are in no published split" in caplog.text
+
+
+def test_a_newcomer_moves_nobody_to_a_split_before_its_own():
+    given = settings(subjects={"train": None, "val": 2, "test": 3})
+    before = {s: subjects(s, COHORT, given) for s in SPLITS}
+    after = {s: subjects(s, [*COHORT, scan(10), scan(11)], given) for s in SPLITS}
+    stayed = sum(len(before[split] & after[split]) for split in SPLITS)
+    assert stayed >= 6  # of 10: the others were pushed by one or two places
+
+
 def test_contrasts_that_are_not_asked_for_stay_out():
     given = settings(contrasts=["T2w"])
     assert {one.contrast for one in scans_of("train", COHORT, given)} == {"T2w"}

@@ -26,6 +26,11 @@ def found(kspace, target=None, header=None, scanner="m4raw-0.3T"):
     return RawScan(kspace, target, header, "AXT1", scanner)
 
 
+def fft2c_noise(shape):
+    rng = np.random.default_rng(1)
+    return noise.complex_noise(rng, shape, 1.0).astype(np.complex64)
+
+
 def fastmri_rss(kspace):
     return rss(complex_abs(ifft2c(to_tensor(kspace))), dim=1)
 
@@ -133,11 +138,22 @@ def test_another_published_image_is_told_or_refused(caplog):
         caplog.text
     )
     np.testing.assert_allclose(volume.target, published, rtol=1e-5)
-    rolled = np.roll(published, 24, axis=1)
-    with pytest.raises(
-        ScanError, match=r"differ by \d+ %: axes are swapped, .*not centred.*correct"
+    caplog.clear()
+    for wrong, percent in (
+        (np.roll(published, 24, axis=1), r"\d\d+"),
+        (published[:, ::-1], r"\d\d"),
+        (published[:, :, ::-1], r"\d\d"),
+        (1.4 * published, "40"),
+        (1.06 * published, "6"),
     ):
-        convert(kspace, rolled)
+        message = (
+            rf"p_T101.h5: .*differ by {percent} %: axes are swapped or flipped, the "
+            r"scale is another, kspace is not centred, or .*different data; correct"
+        )
+        with pytest.raises(ScanError, match=message):
+            convert(kspace, wrong)
+    assert not caplog.records
+    assert convert(kspace, 1.04 * published)[1] == pytest.approx(0.04, rel=0.01)
 
 
 def test_columns_that_are_missing():
@@ -153,6 +169,48 @@ def test_columns_that_are_missing():
     refused(kspace, r"4 of 36 columns are missing")
     refused(measured() * (np.arange(40) % 4 == 0), r"27 of 37 columns are missing")
     refused(kspace * 0, r"kspace is zero throughout.*download it again")
+
+
+def test_each_coil_has_all_columns():
+    kspace = measured()
+    kspace[..., :3] = 0
+    kspace[1, 2] = 0  # a dead coil is told of later, and only of kept slices
+    assert raw.check_kspace(kspace, SCAN.files[0]) == (3, 40)
+    kspace[2, 1, :, ::2] = 0
+    refused(
+        kspace,
+        r"18 of 37 columns are missing .*, some of them in slice 2, coil 1: undersamp",
+    )
+    kspace = measured()
+    kspace[0, 2, :, :1] = 0
+    refused(kspace, r"1 of 40 columns are missing .* slice 0, coil 2: undersampled")
+
+
+@pytest.mark.parametrize(
+    ("axes", "name"), [((-2, -1), "row"), ((-2,), "row"), ((-1,), "column")]
+)
+def test_a_zero_frequency_at_the_edges(axes, name):
+    """With or without an image: the RSS of what is not centred is the same."""
+    kspace = measured()
+    kspace[..., :5] = 0
+    kspace[..., 36:] = 0
+    moved = np.fft.ifftshift(kspace, axes=axes)
+    message = (
+        rf"kspace is not centred: \d\d % of its energy lies in the outer half of axis "
+        rf"'{name}', .* n // 2; shift it there \(fftshift\), or remove the file"
+    )
+    refused(moved, message)
+    refused(moved, message, fastmri_rss(moved).numpy())
+
+
+def test_noise_is_no_reason_to_call_it_off_centre():
+    kspace = measured((6, 3, 48, 40))
+    noise_only = fft2c_noise(kspace.shape)
+    kspace[:5] = 0.01 * noise_only[:5]
+    # Of one noisy slice by itself nothing could be said.
+    kspace[0, :, 12:36] *= 0.5
+    assert raw.check_kspace(kspace, SCAN.files[0]) is None
+    assert raw.check_kspace(noise_only, SCAN.files[0]) is None
 
 
 @pytest.mark.parametrize("edge", [slice(None, 3), slice(-3, None)])

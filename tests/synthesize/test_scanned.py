@@ -7,6 +7,7 @@ import pytest
 from stages.common.manifest import SliceRef
 from stages.common.params import find_block, read_params, validate
 from stages.common.paths import SPLITS
+from stages.synthesize import scanned
 from stages.synthesize.cohort import synthesize_split
 from stages.synthesize.settings import SynthesizeSettings
 from tests.synthesize.raw_files import replace, write_m4raw
@@ -115,3 +116,23 @@ def test_what_was_not_downloaded_names_its_stage(convert, m4raw):
     m4raw.rename(m4raw.parent / "elsewhere")
     with pytest.raises(ValueError, match=r"m4raw is missing: run `dvc repro downlo"):
         convert()
+
+
+def test_scans_that_memory_does_not_hold_are_read_again(convert, tmp_path, monkeypatch):
+    before = convert()
+    files = {p.name: p.read_bytes() for p in (tmp_path / "train").iterdir()}
+    monkeypatch.setattr(scanned, "HELD_BYTES", 0)
+    assert convert() == before
+    assert {p.name: p.read_bytes() for p in (tmp_path / "train").iterdir()} == files
+
+
+def test_the_repetition_that_is_damaged_is_the_one_that_is_listed(convert, m4raw):
+    """One of three that are averaged: the scan goes, the file to blame is named."""
+    first = file_of(m4raw, PEOPLE[0], "T1")
+    for number in ("02", "03"):
+        path = first.with_name(first.name.replace("01.h5", f"{number}.h5"))
+        write_m4raw(path, slices=3, size=32, seed=int(number))
+    truncate(path)
+    manifest = convert(repetitions="average", on_error="skip")
+    assert [s.name for s in manifest.skipped] == [f"multicoil_train/{path.name}"]
+    assert len(manifest.volumes) == 5
