@@ -11,7 +11,7 @@ import shutil
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
@@ -19,8 +19,19 @@ from stages.common import paths
 from stages.common.params import Settings
 from stages.download.archives import take, take_archive, take_members
 from stages.download.base import Fetched, Origin, Skipped, SourceError
-from stages.download.choosing import list_names, of_first, only
+from stages.download.choosing import list_names, only
 from stages.download.local import local_copy, where_to_put
+from stages.download.m4raw_names import (
+    FOLDERS,
+    NAME,
+    SetName,
+    first_files,
+    gre_last,
+    of_set,
+    people_of,
+    renamed,
+    strange_files,
+)
 from stages.download.members import has_crc
 from stages.download.placing import Wanted
 from stages.download.transfer import fetch_file, remote_zip, require_room
@@ -33,24 +44,8 @@ from stages.download.zenodo import (
     read_record,
 )
 
-SetName = Literal["train", "val", "test", "gre", "motion"]
-FOLDERS: dict[SetName, str] = {
-    "train": "multicoil_train",
-    "val": "multicoil_val",
-    "test": "multicoil_test",
-    "gre": "gre_data",
-    "motion": "motion",
-}
-# By the ends of folders' names, such as M4RawV1.5_motion; the first that fits counts.
-_PLACES = {
-    "inter-scan_motion": "motion/inter-scan_motion",
-    "intra-scan_motion": "motion/intra-scan_motion",
-    **{folder: folder for folder in FOLDERS.values()},
-}
-# The subject's number ends at the underscore: T101 is T1, repetition 01.
 GIVES = "kspace"
 PUBLISHED = ("train", "val", "test")
-_NAME = re.compile(r"(\d+)_(FLAIR|T1|T2|GRE)(\d{2})\.h5")
 _EXPECTED = "`multicoil_train/<id>_T101.h5` and the like, or the zips of Zenodo"
 
 log = logging.getLogger("mendmri")
@@ -63,7 +58,8 @@ class Params(Settings):
         record: of Zenodo; each version of the data set is one.
         sets: train, val, test, gre (gradient echo), motion (scans left out of the
             others for motion).
-        subjects: the first so many of each set, by number; None takes all.
+        subjects: the first so many of each set, by number; None takes all. GRE scans
+            are of people of the other sets: of those who were chosen there.
     """
 
     record: int = Field(ge=1)
@@ -104,26 +100,26 @@ def _from_local(
     local: Path, params: Params, folder: Path
 ) -> tuple[list[str], list[str]]:
     listed = list_names(local)
-    known = {new for name in listed if (new := _rename(name)) is not None}
+    known = {new for name in listed if (new := renamed(name)) is not None}
     chosen = _choose(known, params, local) if known else set()
-    wanted = only(_rename, chosen)
+    wanted = only(renamed, chosen)
     names = take(local, folder, wanted, source="m4raw", expected=_EXPECTED)
-    return names, _strange(listed)
+    return names, strange_files(listed)
 
 
 def _choose(known: set[str], params: Params, local: Path) -> set[str]:
     """What is asked for of the files of a local copy."""
     chosen: set[str] = set()
-    for set_name in params.sets:
-        its_files = _of_set(known, set_name)
+    for set_name in gre_last(params.sets):
+        its_files = of_set(known, set_name)
         if not its_files:
-            there = [place for name, place in FOLDERS.items() if _of_set(known, name)]
+            there = [place for name, place in FOLDERS.items() if of_set(known, name)]
             raise SourceError(
                 f"{local}: holds no {FOLDERS[set_name]}/ of M4Raw, but "
                 f"{', '.join(there)}: add it, or take '{set_name}' out of "
                 "download.m4raw.sets"
             )
-        chosen |= of_first(its_files, _subject, params.subjects)
+        chosen |= first_files(its_files, set_name, params.subjects, people_of(chosen))
     return chosen
 
 
@@ -131,8 +127,14 @@ def _from_zenodo(params: Params, folder: Path) -> tuple[list[str], list[str]]:
     files = read_record(params.record, folder)
     archives = {name: _archive(name, files, params.record) for name in params.sets}
     names, strange = [LOCK], []
-    for set_name, file in archives.items():
-        taken, left_out = _take_set(set_name, file, folder, subjects=params.subjects)
+    for set_name in gre_last(params.sets):
+        taken, left_out = _take_set(
+            set_name,
+            archives[set_name],
+            folder,
+            subjects=params.subjects,
+            people=people_of(names),
+        )
         names += taken
         strange += left_out
     # What a run left that was killed while it loaded a whole archive.
@@ -158,20 +160,25 @@ def _archive(
 
 
 def _take_set(
-    set_name: SetName, file: RecordFile, folder: Path, *, subjects: int | None
+    set_name: SetName,
+    file: RecordFile,
+    folder: Path,
+    *,
+    subjects: int | None,
+    people: set[str],
 ) -> tuple[list[str], list[str]]:
     """Take a set out of its archive: names of its files, and of strange ones."""
     known = read_members(folder, file.name)
     if known is not None:
-        wanted = _member_chooser(known, set_name, subjects, file.name)
+        wanted = _member_chooser(known, set_name, subjects, people, file.name)
         names = _intact(known, wanted, folder)
         if names is not None:
             log.info("%s: all %d scans are there", file.name, len(names))
-            return names, _strange(known)
+            return names, strange_files(known)
     with remote_zip(file.url) as archive:
         _require_size(archive, file)
         members = _members(archive)
-        wanted = _member_chooser(members, set_name, subjects, file.name)
+        wanted = _member_chooser(members, set_name, subjects, people, file.name)
         missing = _missing(members, wanted, folder)
         # Those that are there are compared with their CRC, and taken anew if damaged.
         whole = subjects is None and missing > 0
@@ -186,18 +193,22 @@ def _take_set(
         path.unlink()
     # Not before all is there: only then is the archive known to be sound.
     lock_members(folder, file.name, members)
-    return taken, _strange(members)
+    return taken, strange_files(members)
 
 
 def _member_chooser(
-    members: Iterable[str], set_name: SetName, subjects: int | None, archive: str
+    members: Iterable[str],
+    set_name: SetName,
+    subjects: int | None,
+    people: set[str],
+    archive: str,
 ) -> Wanted:
     def rename(member: str) -> str | None:
         file = member.rpartition("/")[2]
-        if _NAME.fullmatch(file) is None:
+        if NAME.fullmatch(file) is None:
             return None
-        new = _rename(member) or f"{FOLDERS[set_name]}/{file}"
-        return new if _of_set([new], set_name) else None
+        new = renamed(member) or f"{FOLDERS[set_name]}/{file}"
+        return new if of_set([new], set_name) else None
 
     known = {new for member in members if (new := rename(member)) is not None}
     if not known:
@@ -206,7 +217,7 @@ def _member_chooser(
             " take it out of download.m4raw.sets, or get it by hand and "
             f"{where_to_put('m4raw')}"
         )
-    chosen = of_first(known, _subject, subjects)
+    chosen = first_files(known, set_name, subjects, people)
     log.info("%s: %d of %d scans", archive, len(chosen), len(known))
     return only(rename, chosen)
 
@@ -252,33 +263,6 @@ def _intact(
 
 def _has_size(path: Path, size: int) -> bool:
     return path.is_file() and path.stat().st_size == size
-
-
-def _rename(name: str) -> str | None:
-    """Where a file goes, as the innermost folder that is known tells."""
-    *parents, file = name.split("/")
-    if _NAME.fullmatch(file) is None:
-        return None
-    for parent in reversed(parents):
-        for end, place in _PLACES.items():
-            if f"_{parent.lower()}".endswith(f"_{end}"):
-                return f"{place}/{file}"
-    return None
-
-
-def _of_set(names: Iterable[str], set_name: SetName) -> set[str]:
-    return {name for name in names if name.startswith(f"{FOLDERS[set_name]}/")}
-
-
-def _subject(name: str) -> str:
-    return name.rpartition("/")[2].partition("_")[0]
-
-
-def _strange(names: Iterable[str]) -> list[str]:
-    """HDF5 files that have no name of M4Raw."""
-    files = [(name, name.rpartition("/")[2]) for name in names]
-    h5 = [pair for pair in files if pair[1].endswith(".h5") and pair[1][0] != "."]
-    return [name for name, file in h5 if not _NAME.fullmatch(file)]
 
 
 def _scratch() -> Path:

@@ -6,13 +6,7 @@ Its layout is not documented: every 3-D NIfTI that lies anywhere in it counts.
 import logging
 from pathlib import Path
 
-from stages.synthesize.nifti import (
-    as_magnitude,
-    axial_slices,
-    read_nifti,
-    shape_of,
-    stem_of,
-)
+from stages.synthesize.nifti import read_axial, shape_of, stem_of
 from stages.synthesize.scans import ImageScan, Scan, ScanError, plain_id
 from stages.synthesize.settings import ScanSettings
 
@@ -63,14 +57,7 @@ def read(scan: Scan, _settings: ScanSettings) -> ImageScan:
     Raises:
         ScanError: the file is damaged.
     """
-    volume, spacing = read_nifti(scan.files[0])
-    return ImageScan(
-        image=axial_slices(as_magnitude(volume, scan.files[0])),
-        spacing=(spacing[1], spacing[0]),
-        acquisition=CONTRAST,
-        scanner="exbox1",
-        lesion=None,
-    )
+    return read_axial(scan.files[0], acquisition=CONTRAST, scanner="exbox1")
 
 
 def _is_left_out(path: Path, settings: ScanSettings) -> bool:

@@ -9,7 +9,7 @@ import logging
 from pathlib import Path
 from typing import NamedTuple
 
-from stages.synthesize.nifti import as_magnitude, axial_slices, read_nifti
+from stages.synthesize.nifti import read_axial
 from stages.synthesize.scans import ImageScan, Scan, ScanError, plain_id
 from stages.synthesize.settings import ScanSettings
 
@@ -57,14 +57,7 @@ def read(scan: Scan, _settings: ScanSettings) -> ImageScan:
     Raises:
         ScanError: the file is damaged.
     """
-    volume, spacing = read_nifti(scan.files[0])
-    return ImageScan(
-        image=axial_slices(as_magnitude(volume, scan.files[0])),
-        spacing=(spacing[1], spacing[0]),
-        acquisition=scan.contrast,
-        scanner=SCANNER,
-        lesion=None,
-    )
+    return read_axial(scan.files[0], acquisition=scan.contrast, scanner=SCANNER)
 
 
 def pairs(folder: Path) -> list[Pair]:

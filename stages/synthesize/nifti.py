@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.synthesize.scans import ScanError
+from stages.synthesize.scans import ImageScan, ScanError
 
 SUFFIXES = (".nii.gz", ".nii")
 _UNDERSHOOT = 0.01  # of the maximum: what interpolation leaves below zero
@@ -110,6 +110,22 @@ def axial_slices(volume: np.ndarray) -> np.ndarray:
         patient's right, as in `geometry.plane_points`.
     """
     return np.ascontiguousarray(volume[::-1, ::-1].transpose(2, 1, 0))
+
+
+def read_axial(path: Path, *, acquisition: str, scanner: str) -> ImageScan:
+    """Read a volume of magnitudes, in axial slices.
+
+    Raises:
+        ScanError: the file is damaged.
+    """
+    volume, spacing = read_nifti(path)
+    return ImageScan(
+        image=axial_slices(as_magnitude(volume, path)),
+        spacing=(spacing[1], spacing[0]),
+        acquisition=acquisition,
+        scanner=scanner,
+        lesion=None,
+    )
 
 
 def _load(path: Path) -> Any:

@@ -1,7 +1,9 @@
 """M4Raw out of Zenodo's archives: parts of them, whole ones, and what can go wrong."""
 
+import io
 import json
 import shutil
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +18,7 @@ from tests.download.m4raw_archives import (
     CONTRASTS,
     RAW,
     RECORD,
+    SUBJECTS,
     VAL,
     fetch,
     make_zip,
@@ -224,3 +227,20 @@ def test_one_archive_at_a_time_takes_up_room(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(m4raw, "take_archive", spy)
     fetch("val", "train")
     assert there == [[ARCHIVE[1:]], ["M4RawV1.5_multicoil_train.zip"]]
+
+
+def test_gradient_echoes_are_of_the_people_who_were_chosen(server: FileServer) -> None:
+    """GRE lists everybody, in an order of its own: its first need not be theirs."""
+    later = {name: make_zip(top) for name, top in ARCHIVES.items()}
+    folder = "gre_data/"
+    gre = io.BytesIO()
+    with zipfile.ZipFile(gre, "w", zipfile.ZIP_STORED) as archive:
+        for subject in ("2022050101", *SUBJECTS):
+            archive.writestr(f"{folder}{subject}_GRE01.h5", scan(subject))
+    publish(server, later | {"M4RawV1.5_gre_data.zip": gre.getvalue()})
+    names = fetch("gre", "val", subjects=2)
+    assert [name for name in names if name.startswith(folder)] == [
+        f"{folder}{subject}_GRE01.h5" for subject in SUBJECTS[:2]
+    ]
+    alone = fetch("gre", subjects=1)
+    assert alone == [f"{folder}2022050101_GRE01.h5", "record.json"]
