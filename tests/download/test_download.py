@@ -42,6 +42,7 @@ def _source(**changes: str) -> PackagedSource:
     }
     return PackagedSource(
         title="A brain",
+        url="https://brain.example",
         package="brainpackage",
         folder="data",
         sha256=hashes | changes,
@@ -59,6 +60,7 @@ def test_copies_and_says_where_from(tmp_path: Path) -> None:
     settle(raw, fetched)
     provenance = json.loads((raw / PROVENANCE).read_text())
     assert provenance["version"].startswith("brainpackage ")
+    assert provenance["url"] == "https://brain.example"
     assert provenance["licence"] == "free"
     assert provenance["citation"] == "Someone"
     first = provenance["files"][0]
