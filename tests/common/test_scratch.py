@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -149,6 +150,10 @@ def test_a_launcher_that_is_killed_leaves_an_orphan_too():
     wait_for(Path("first.inside"))
     (launcher,) = psutil.Process(dvc.pid).children()
     launcher.kill()
+    # The signal takes a moment; the work must not end before it has arrived.
+    with suppress(psutil.NoSuchProcess):
+        while launcher.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
     assert done_after_a_second_run() == "first\n"
 
 
