@@ -4,20 +4,17 @@ Every rule is a function of plain data that returns a line per problem, so that 
 can break the data on purpose and see the rule say so.
 """
 
-import ast
 import shlex
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from stages.common import paths
+from stages.common.closure import CHOOSES, Sources
 
-Sources = dict[str, str]
-CHOOSES = ("download", "poison", "synthesize", "unlearn")  # a file by its name
 READS_TRUTH = ("poison", "forget", "evaluate", "report")
-# `check` reads every stage's settings, by name and without importing it in the code.
-READS_ALL = ("check",)
+# What runs before the parameters have been checked.
+BEFORE_CHECK = ("code", "check")
 MAX_LINES = 300
 
 
@@ -41,8 +38,19 @@ class Cell(NamedTuple):
         return words[words.index(f"--{name}") + 1] if f"--{name}" in words else None
 
     @property
+    def code(self) -> set[str]:
+        return {dep for dep in self.deps if _is_code(dep)}
+
+    @property
     def data(self) -> set[str]:
-        return {dep for dep in self.deps if not dep.startswith("stages/")}
+        return {dep for dep in self.deps if not _is_code(dep)}
+
+
+def _is_code(dep: str) -> bool:
+    return Path("stages") in (Path(dep), *Path(dep).parents) or paths.CODE in (
+        Path(dep),
+        *Path(dep).parents,
+    )
 
 
 def load_cells(root: Path) -> list[Cell]:
@@ -69,82 +77,25 @@ def _relative(entry: Any, root: Path) -> str:
     return Path(entry.fs_path).resolve().relative_to(root.resolve()).as_posix()
 
 
-def load_sources(root: Path) -> Sources:
-    """Every Python file of stages/: path -> text."""
-    return {
-        path.relative_to(root).as_posix(): path.read_text(encoding="utf-8")
-        for path in sorted((root / "stages").rglob("*.py"))
-    }
-
-
-def imports(path: str, sources: Sources) -> set[str]:
-    """Files of the project that a file imports, functions' own imports included."""
-    found: set[str] = set()
-    for name in _imported_names(path, sources[path]):
-        found |= _files(name, sources)
-    return found - {path}
-
-
-@cache
-def _imported_names(path: str, text: str) -> tuple[str, ...]:
-    found: list[str] = []
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                package = path.split("/")[: -node.level]
-                base = ".".join([*package, *([base] if base else [])])
-            found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return tuple(found)
-
-
-def _files(module: str, sources: Sources) -> set[str]:
-    """The file of a module and of the packages around it; none of another project."""
-    parts = module.split(".")
-    if parts[0] != "stages":
-        return set()
-    around = ["/".join([*parts[:n], "__init__.py"]) for n in range(1, len(parts) + 1)]
-    return {name for name in ["/".join(parts) + ".py", *around] if name in sources}
-
-
-def closure(roots: set[str], sources: Sources) -> set[str]:
-    """Everything that is imported from some files on."""
-    found: set[str] = set()
-    todo = set(roots)
-    while todo:
-        path = todo.pop()
-        found.add(path)
-        module = path.removesuffix(".py").replace("/", ".")
-        if path in sources:
-            todo |= (imports(path, sources) | _files(module, sources)) - found
-    return found
-
-
-def chosen(cell: Cell, params: dict[str, Any]) -> set[str]:
-    """The attack, method or source files that a cell imports by their names."""
+def chosen(cell: Cell, params: dict[str, Any]) -> str | None:
+    """The attack, method or source that a cell imports by its name: stage/name."""
+    if cell.stage not in CHOOSES:
+        return None
     if cell.stage == "poison":
-        names = {params["poisonings"][cell.option("poisoning")]["attack"]}
-    elif cell.stage == "synthesize" and cell.option("split") is None:
-        names = {"artefacts"}
+        name = params["poisonings"][cell.option("poisoning")]["attack"]
     elif cell.stage == "synthesize":
-        names = {params["synthesize"]["sources"][cell.option("split")]}
-    elif cell.stage in CHOOSES:
-        names = {cell.option("source") or cell.option("method")}
+        split = cell.option("split")
+        name = params["synthesize"]["sources"][split] if split else "artefacts"
     else:
-        names = set()
-    return {f"stages/{cell.stage}/{name}.py" for name in names}
+        name = cell.option("source") or cell.option("method")
+    return f"{cell.stage}/{name}"
 
 
-def code_of(cell: Cell, sources: Sources, params: dict[str, Any]) -> set[str]:
-    """Every file of the project that a cell runs."""
-    package = f"stages/{cell.stage}"
-    roots = {"stages/__init__.py", f"{package}/__init__.py", f"{package}/__main__.py"}
-    roots |= chosen(cell, params)
-    if cell.stage in READS_ALL:
-        roots |= set(read_by_check(sources))
-    return closure(roots, sources)
+def code_of(cell: Cell, params: dict[str, Any]) -> set[str]:
+    """What a cell depends on for its code: the hashes of all that it runs."""
+    if cell.stage == "code":
+        return {"stages"}
+    return {paths.code(chosen(cell, params) or cell.stage).as_posix()}
 
 
 def read_by_check(sources: Sources) -> Iterator[str]:

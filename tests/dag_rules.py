@@ -3,18 +3,15 @@
 from collections.abc import Iterable
 from typing import Any
 
+from stages.common import paths
+from stages.common.closure import CHOOSES, READS_ALL, Imports, Sources, code_of_cells
 from tests.dag import (
-    CHOOSES,
+    BEFORE_CHECK,
     MAX_LINES,
-    READS_ALL,
     READS_TRUTH,
     Cell,
-    Sources,
-    chosen,
-    closure,
     code_of,
     expected_outs,
-    imports,
     plugins,
 )
 
@@ -24,29 +21,29 @@ Params = dict[str, Any]
 def code_is_declared(
     cells: Iterable[Cell], sources: Sources, params: Params
 ) -> list[str]:
-    """What a cell runs is what it depends on, no more and no less."""
+    """A cell depends on the hashes of what it runs, no more and no less."""
     found = []
+    made = {"stages", *(paths.code(name).as_posix() for name in code_of_cells(sources))}
     for cell in cells:
-        declared = {dep for dep in cell.deps if dep.startswith("stages/")}
-        used = code_of(cell, sources, params)
-        found += [
-            f"{cell.name}: {path} not in deps" for path in sorted(used - declared)
-        ]
-        spare = declared - used - helpers(cell, sources, params)
-        found += [f"{cell.name}: {path} not imported" for path in sorted(spare)]
-        gone = (used | declared) - sources.keys()
-        found += [f"{cell.name}: {path} does not exist" for path in sorted(gone)]
+        used = code_of(cell, params)
+        missing, spare = sorted(used - cell.code), sorted(cell.code - used)
+        found += [f"{cell.name}: {path} not in deps" for path in missing]
+        found += [f"{cell.name}: {path} is not its code" for path in spare]
+        gone = sorted((used | cell.code) - made)
+        found += [f"{cell.name}: `code` does not write {path}" for path in gone]
     return found
 
 
-def helpers(cell: Cell, sources: Sources, params: Params) -> set[str]:
-    """Files that another method, attack or source of the same stage imports."""
-    if cell.stage not in CHOOSES:
-        return set()
-    folder = f"stages/{cell.stage}/"
-    by_name = {f"{folder}{name}.py" for name in plugins(cell.stage, sources)}
-    own = {path for path in closure(by_name, sources) if path.startswith(folder)}
-    return own - by_name - chosen(cell, params)
+def loads_by_name_are_known(sources: Sources) -> list[str]:
+    """No import by name hides from the hashes of the code."""
+    allowed = {"common/closure.py"}
+    return [
+        f"{path} imports by a name"
+        for path, text in sources.items()
+        if "import_module" in text or "__import__" in text or "runpy" in text
+        if folder(path) not in (*CHOOSES, *READS_ALL)
+        if path.removeprefix("stages/") not in allowed
+    ]
 
 
 def outs_match_paths(cells: Iterable[Cell]) -> list[str]:
@@ -87,11 +84,12 @@ def grid_is_files(params: Params, sources: Sources) -> list[str]:
 def stages_are_apart(sources: Sources) -> list[str]:
     """A stage imports itself and common; common imports no stage."""
     found = []
+    imports = Imports(sources)
     for path in sources:
         stage = folder(path)
         if not stage:
             continue
-        for other in sorted(imports(path, sources)):
+        for other in sorted(imports.of(path)):
             allowed = ("", stage, "common")
             if folder(other) not in allowed:
                 found.append(f"{path} imports {other}")
@@ -106,8 +104,9 @@ def folder(path: str) -> str:
 def truth_is_kept(cells: Iterable[Cell], sources: Sources) -> list[str]:
     """Only some stages import the truth's reader or depend on its files."""
     found = []
+    imports = Imports(sources)
     for path in sources:
-        reads = "stages/common/truth.py" in imports(path, sources)
+        reads = "stages/common/truth.py" in imports.of(path)
         if reads and folder(path) not in READS_TRUTH:
             found.append(f"{path} imports the truth")
     for cell in cells:
@@ -138,7 +137,7 @@ def files_are_short(sources: Sources) -> list[str]:
     return [
         f"{path} has {text.count(chr(10))} lines"
         for path, text in sources.items()
-        if text.count("\n") > MAX_LINES
+        if path.endswith(".py") and text.count("\n") > MAX_LINES
     ]
 
 
@@ -148,7 +147,7 @@ def check_comes_first(cells: Iterable[Cell]) -> list[str]:
     makers = {out: cell for cell in cells for out in cell.outs}
     found = []
     for cell in cells:
-        if cell.stage in READS_ALL:
+        if cell.stage in BEFORE_CHECK:
             continue
         above, todo = {cell.name}, [cell]
         while todo:

@@ -79,10 +79,19 @@ def test_a_new_method_runs_its_cells_alone(project):
 
     project.change(add)
     new = {name.replace("-ssd", "-nothing") for name in SSD | SSD_FOLLOWERS}
-    assert project.changed() == {"check", "report"} | new
+    assert project.changed() == {"code", "check", "report"} | new
     cell = {"unlearn@mislabel-30-nothing", "evaluate@mislabel-30-nothing"}
     log = project.dvc("repro", "evaluate@mislabel-30-nothing")
-    assert stages_run(log) == {"check"} | cell
+    assert stages_run(log) == {"code", "check"} | cell
+
+
+def test_an_edit_of_a_method_runs_its_cells_alone(project):
+    with (project.root / "stages/unlearn/ssd.py").open("a") as file:
+        file.write("# The same numbers: nothing follows from them.\n")
+    assert stages_run(project.dvc("repro")) == {"code", "check"} | SSD
+    with (project.root / "stages/unlearn/README.md").open("a") as file:
+        file.write("No code.\n")
+    assert stages_run(project.dvc("repro")) == set()
 
 
 def test_dvc_shows_metrics_and_dag(finished):

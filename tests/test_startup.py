@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from stages.check.profile import render
-from tests.dag import closure, load_sources
+from stages.common.closure import Imports, load_sources
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAINING = (
@@ -18,7 +18,7 @@ TRAINING = (
 )  # fmt: skip
 # Stages that need no training library, in whatever they do, and those that need one for
 # their work: these must say what is wrong with their arguments before they import it.
-WITHOUT = ("download", "synthesize", "poison", "forget", "report")
+WITHOUT = ("code", "download", "synthesize", "poison", "forget", "report")
 LATE = ("evaluate",)
 BLOCK = f"import sys; sys.modules.update(dict.fromkeys({TRAINING}))\n"
 
@@ -40,8 +40,12 @@ def modules_of(stage: str) -> list[str]:
     """Every module that a stage may import, the files that it chooses by name too."""
     sources = load_sources(ROOT)
     own = {path for path in sources if path.startswith(f"stages/{stage}/")}
-    files = sorted(closure(own, sources))
-    return [path.removesuffix(".py").replace("/", ".") for path in files]
+    files = Imports(sources).closure(own)
+    return [
+        path.removesuffix(".py").replace("/", ".")
+        for path in sorted(files)
+        if path.endswith(".py")
+    ]
 
 
 @pytest.mark.parametrize("stage", WITHOUT)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 DATA = Path("data")
 METRICS = Path("metrics")
+CODE = DATA / "code"
 SCRATCH = Path(".scratch")
 SPLITS = ("train", "val", "test")
 
@@ -24,6 +25,11 @@ def _checked(name: str) -> str:
             "parts joined by '/'"
         )
     return name
+
+
+def code(name: str) -> Path:
+    """Hashes of the files that one kind of cell runs: `<stage>` or `<stage>/<name>`."""
+    return CODE / f"{_checked(name)}.txt"
 
 
 def raw(source: str) -> Path:

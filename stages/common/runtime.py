@@ -36,8 +36,8 @@ def stage_run(
 
     A `ValueError` (bad parameter, bad file) or a full disk ends the process with exit
     code 2 and its message; MENDMRI_DEBUG=1 adds the traceback. Anything else is a
-    defect and keeps its traceback. Wall time and peak memory (of rank 0) go to
-    metrics/timing/, which no stage reads.
+    defect and keeps its traceback. Wall time and peak memory (of rank 0 or the largest
+    of its workers) go to metrics/timing/, which no stage reads.
 
     Args:
         stage: name of the stage.
@@ -67,11 +67,17 @@ def stage_run(
         return
     record = {
         "seconds": round(time.perf_counter() - started, 2),
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "peak_memory_mb": _peak_memory_mb(),
         "cores": os.cpu_count(),
     }
     write_text(timing(stage, cell), json.dumps(record) + "\n")
     log.info("done in %.1f s", record["seconds"])
+
+
+def _peak_memory_mb() -> int:
+    """Of the largest process: this one, or one that it started and waited for."""
+    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return max(resource.getrusage(who).ru_maxrss for who in whose) // 1024
 
 
 def keep_freed_memory() -> None:

@@ -1,10 +1,12 @@
 """Find metrics that nobody reran: `dvc.lock` does not fit the code and parameters.
 
 DVC is asked, since only it resolves the templates of `dvc.yaml`. Of its answer counts
-what git holds (code, parameters, metrics); data that is merely not here, as in CI, does
-not make a metric stale.
+what git holds (parameters, metrics); data that is merely not here, as in CI, does not
+make a metric stale. The hashes of the code are such data: they are made anew from the
+files of `stages/`.
 """
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -14,7 +16,12 @@ from typing import Any
 
 import yaml
 
+from stages.common import paths
+from stages.common.closure import digests
+
 LOCK = Path("dvc.lock")
+# It reads the whole of the code, and no metric depends on what it writes.
+WITHOUT_METRICS = "check"
 
 
 class StaleError(ValueError):
@@ -34,7 +41,11 @@ def find_stale(*, in_git: Collection[str]) -> list[str]:
     # DVC keeps what removed stages left in the lock file: it says nothing about today.
     dag = _dag()
     current = {name: stage for name, stage in stages.items() if name in dag}
-    return [*stale_stages(_status(), current, in_git), *broken_links(current)]
+    return [
+        *stale_stages(_status(), current, in_git),
+        *broken_links(current),
+        *changed_code(current),
+    ]
 
 
 def stale_stages(
@@ -45,6 +56,8 @@ def stale_stages(
         if stage not in locked:
             yield f"{stage} was never run: it is not in {LOCK}"
             continue
+        if stage == "code":
+            continue  # what it would write is compared file by file
         for change in changes:
             for what in _changes(change, in_git):
                 yield f"{stage}: {what}"
@@ -62,6 +75,28 @@ def broken_links(stages: Mapping[str, Any]) -> Iterator[str]:
             maker, md5 = made.get(dep["path"], ("", None))
             if maker and md5 != dep.get("md5"):
                 yield f"{name}: {dep['path']} was made anew by {maker} since"
+
+
+def changed_code(stages: Mapping[str, Any]) -> Iterator[str]:
+    """Stages whose code is not the one that they ran with.
+
+    Raises:
+        StaleError: a file of `stages/` is no Python.
+    """
+    try:
+        now = {str(paths.code(name)): text for name, text in digests(Path()).items()}
+    except ValueError as error:
+        raise StaleError(str(error)) from None
+    for name, stage in sorted(stages.items()):
+        if name == WITHOUT_METRICS:
+            continue
+        for dep in stage.get("deps", ()):
+            path = Path(dep["path"])
+            if paths.CODE in path.parents:
+                text = now.get(str(path))
+                md5 = text and hashlib.md5(text.encode()).hexdigest()
+                if md5 != dep.get("md5"):
+                    yield f"{name}: its code, as listed in {path}, has changed"
 
 
 def _changes(change: Any, in_git: Collection[str]) -> Iterator[str]:

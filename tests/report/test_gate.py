@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,77 +10,12 @@ import pytest
 import yaml
 
 from stages.report import gate
-
-PARAMS = """\
-scenarios:
-  light: {poisoning: p10, known: 0.5}
-  heavy: {poisoning: p30, known: 0.5}
-poisonings:
-  p10: {share: 0.1}
-  p30: {share: 0.3}
-grid: {methods: [retrain, ssd], drop_all: []}
-unlearn:
-  retrain: {}
-  ssd: {alpha: 1.0e-5}
-gate:
-  psnr: {match: ["psnr_*"], better: higher, tolerance: 0.1}
-"""
-PIPELINE = """\
-stages:
-  train:
-    cmd: mkdir -p data && cp code/train.py data/model
-    deps: [code/train.py]
-    outs: [data/model]
-  unlearn:
-    matrix: {method: "${grid.methods}"}
-    cmd: mkdir -p metrics && cp data/model metrics/${item.method}.txt
-    deps: [code/train.py, data/model]
-    params:
-      - unlearn.${item.method}
-    outs:
-      - metrics/${item.method}.txt:
-          cache: false
-"""
-CELLS = ("oracle-0", "unlearned/light/ssd", "unlearned/heavy/ssd")
-
-
-def _summary() -> dict[str, Any]:
-    return {
-        scenario: {"ssd": {"psnr_val": 30.0, "other": 5, "healing_val": None}}
-        for scenario in ("light", "heavy")
-    }
-
-
-def _run(*command: str, cwd: Path) -> None:
-    subprocess.run(command, cwd=cwd, check=True, capture_output=True)
+from tests.report.gate_project import make_template, run_gate
 
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small project whose metrics are committed and up to date."""
-    root = tmp_path_factory.mktemp("template")
-    files = {
-        "params.yaml": PARAMS,
-        "dvc.yaml": PIPELINE,
-        "code/train.py": "rate = 1\n",
-        ".dvc/config": "",
-        ".gitignore": "/data/\n/.dvc/cache/\n/.dvc/tmp/\n",
-        "metrics/summary.json": json.dumps(_summary()),
-        "metrics/headline.json": json.dumps({"heavy/ssd/psnr_val": 30.0}),
-        "metrics/timing/train.json": json.dumps({"seconds": 1.0}),
-    }
-    files |= {f"metrics/cells/{c}.json": json.dumps({"psnr_val": 30.0}) for c in CELLS}
-    for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-    _run("git", "init", "--quiet", "--initial-branch=main", cwd=root)
-    _run(sys.executable, "-m", "dvc", "repro", "--quiet", cwd=root)
-    _run("git", "add", "--all", cwd=root)
-    author = ("-c", "user.name=test", "-c", "user.email=test@localhost")
-    _run("git", *author, "commit", "--quiet", "--message=base", cwd=root)
-    # As in CI, where nobody pulls the data.
-    shutil.rmtree(root / "data")
-    return root
+    return make_template(tmp_path_factory.mktemp("template"))
 
 
 @pytest.fixture
@@ -91,12 +24,6 @@ def project(template, tmp_path, monkeypatch) -> Path:
     shutil.copytree(template, root)
     monkeypatch.chdir(root)
     return root
-
-
-def _run_gate(capsys: Any, *arguments: str) -> tuple[int, str]:
-    with pytest.raises(SystemExit) as stop:
-        gate.main(["main", *arguments])
-    return int(stop.value.code or 0), capsys.readouterr().out
 
 
 def _edit(path: str, change: Callable[[Any], None]) -> None:
@@ -126,17 +53,17 @@ def _edit_params(change: Callable[[Any], None]) -> None:
 @pytest.mark.usefixtures("project")
 class TestGreen:
     def test_nothing_changed(self, capsys):
-        assert _run_gate(capsys)[0] == 0
+        assert run_gate(capsys)[0] == 0
 
     def test_timing_is_not_compared(self, capsys):
         _edit("metrics/timing/train.json", lambda timing: timing.update(seconds=None))
-        assert _run_gate(capsys)[0] == 0
+        assert run_gate(capsys)[0] == 0
 
     def test_a_removed_scenario_is_reported(self, capsys):
         _edit_params(lambda params: params["scenarios"].pop("light"))
         _edit("metrics/summary.json", lambda summary: summary.pop("light"))
         Path("metrics/cells/unlearned/light/ssd.json").unlink()
-        code, out = _run_gate(capsys)
+        code, out = run_gate(capsys)
         assert code == 0
         assert "removed (light left the grid)" in out
 
@@ -146,10 +73,10 @@ class TestGreen:
             lock["stages"]["unlearn@scrub"] = gone
 
         _edit_lock(leave)
-        assert _run_gate(capsys)[0] == 0
+        assert run_gate(capsys)[0] == 0
 
     def test_the_report_is_written(self, capsys, tmp_path):
-        _, out = _run_gate(capsys, "--report", str(tmp_path / "report.md"))
+        _, out = run_gate(capsys, "--report", str(tmp_path / "report.md"))
         assert (tmp_path / "report.md").read_text() == out
 
 
@@ -160,7 +87,7 @@ class TestRed:
             summary["light"]["ssd"] |= {"other": 1, "psnr_val": 29.8}
 
         _edit("metrics/summary.json", change)
-        code, out = _run_gate(capsys)
+        code, out = run_gate(capsys)
         assert code == 1
         assert "1 regressions, 2 changes" in out
         first = next(line for line in out.splitlines() if line.startswith("| metrics"))
@@ -171,13 +98,13 @@ class TestRed:
 
     def test_a_nan(self, capsys):
         Path("metrics/cells/oracle-0.json").write_text('{"psnr_val": NaN}')
-        code, out = _run_gate(capsys)
+        code, out = run_gate(capsys)
         assert code == 1
         assert "REGRESSION (not finite)" in out
 
     def test_a_file_that_is_missing(self, capsys):
         Path("metrics/cells/unlearned/heavy/ssd.json").unlink()
-        code, out = _run_gate(capsys)
+        code, out = run_gate(capsys)
         assert code == 1
         assert "REGRESSION (the file is missing)" in out
 
@@ -185,7 +112,7 @@ class TestRed:
 @pytest.mark.usefixtures("project")
 class TestStale:
     def _stale(self, capsys: Any) -> str:
-        code, out = _run_gate(capsys)
+        code, out = run_gate(capsys)
         assert code == 1
         assert "0 regressions" in out
         return out

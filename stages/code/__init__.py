@@ -1,0 +1,1 @@
+"""Hash the code of each kind of cell."""

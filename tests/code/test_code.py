@@ -1,0 +1,138 @@
+"""The hashes of the code: what an edit changes, and what it leaves alone."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stages.code.__main__ import write_digests
+from stages.common import paths
+from stages.common.closure import Imports, code_of_cells, digests, load_sources
+
+ROOT = Path(__file__).resolve().parents[2]
+MAIN = "from stages.{0}.work import work\n"
+FILES = {
+    "stages/__init__.py": "",
+    "stages/common/__init__.py": "",
+    "stages/common/near.py": "import stages.common.far\n",
+    "stages/common/far.py": "",
+    "stages/common/late.py": "",
+    "stages/common/other.py": "",
+    "stages/train/__init__.py": "",
+    "stages/train/__main__.py": MAIN.format("train"),
+    "stages/train/work.py": "def work():\n    from ..common import late\n",
+    "stages/unlearn/__init__.py": "",
+    "stages/unlearn/__main__.py": MAIN.format("unlearn"),
+    "stages/unlearn/work.py": "from stages.common import near\n",
+    "stages/unlearn/ssd.py": "from stages.unlearn.work import work\nTABLE = 'a.tsv'\n",
+    "stages/unlearn/scrub.py": "",
+    "stages/unlearn/a.tsv": "1\t2\n",
+    "stages/unlearn/b.tsv": "1\t2\n",
+    "stages/unlearn/README.md": "# unlearn\n",
+    "stages/check/__init__.py": "",
+    "stages/check/__main__.py": "",
+}
+# A changed file -> the kinds of cells whose code it is, `check` apart.
+WHOSE = {
+    "stages/common/far.py": {"unlearn/ssd", "unlearn/scrub", "unlearn/work"},
+    "stages/common/late.py": {"train"},
+    "stages/common/other.py": set(),
+    "stages/train/work.py": {"train"},
+    "stages/unlearn/ssd.py": {"unlearn/ssd"},
+    "stages/unlearn/scrub.py": {"unlearn/scrub"},
+    "stages/unlearn/a.tsv": {"unlearn/ssd"},
+    "stages/unlearn/b.tsv": set(),
+}
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+@pytest.mark.parametrize("path", WHOSE)
+def test_an_edit_changes_the_hashes_of_the_cells_that_run_it(project, path):
+    before = digests(project)
+    with (project / path).open("a") as file:
+        file.write("# edited\n")
+    after = digests(project)
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"check"} | WHOSE[path]
+
+
+def test_a_readme_is_no_code(project):
+    before = digests(project)
+    (project / "stages/unlearn/README.md").write_text("# other\n")
+    assert digests(project) == before
+
+
+def test_what_is_gone_leaves_no_file(project):
+    assert write_digests(project) == len(digests(project))
+    written = {path for path in (project / paths.CODE).rglob("*") if path.is_file()}
+    assert written == {project / paths.code(name) for name in digests(project)}
+    (project / "stages/unlearn/scrub.py").unlink()
+    write_digests(project)
+    assert not (project / paths.code("unlearn/scrub")).exists()
+    assert (project / paths.code("unlearn/ssd")).exists()
+
+
+def test_the_files_are_what_sha256sum_checks(project):
+    write_digests(project)
+    path = paths.code("unlearn/ssd")
+    command = ["sha256sum", "--check", "--strict", str(path)]
+    subprocess.run(command, cwd=project, check=True, capture_output=True)
+    (project / "stages/common/far.py").write_text("x = 1\n")
+    done = subprocess.run(command, cwd=project, check=False, capture_output=True)
+    assert b"stages/common/far.py: FAILED" in done.stdout
+
+
+def test_a_file_that_is_no_python_is_named(project):
+    (project / "stages/train/work.py").write_text("def work(:\n")
+    with pytest.raises(ValueError, match=r"stages/train/work\.py is no Python, line 1"):
+        digests(project)
+
+
+PROBE = """
+import importlib, sys
+importlib.import_module("{module}")
+for name, module in sys.modules.items():
+    if name.split(".")[0] == "stages" and getattr(module, "__file__", None):
+        print(module.__file__)
+"""
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["train", "evaluate", "report", "unlearn/ssd", "poison/mislabel", "download/m4raw"],
+)
+def test_what_python_imports_is_hashed(name):
+    """The imports are read from text: Python itself must not know of more."""
+    module = f"stages.{name.replace('/', '.')}" + ("" if "/" in name else ".__main__")
+    command = [sys.executable, "-c", PROBE.format(module=module)]
+    answer = subprocess.run(
+        command, cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    imported = {
+        Path(line).relative_to(ROOT).as_posix() for line in answer.stdout.split()
+    }
+    hashed = code_of_cells(load_sources(ROOT))[name]
+    assert len(imported) > 3
+    assert imported - hashed == set()
+
+
+def test_imports_inside_functions_count():
+    sources = load_sources(ROOT)
+    path = "stages/unlearn/ssd.py"
+    text = sources[path] + "\ndef f():\n    from stages.common import truth\n"
+    imports = Imports(sources | {path: text})
+    assert "stages/common/truth.py" in imports.closure([path])
+    assert "stages/common/truth.py" not in Imports(sources).closure([path])
+
+
+def test_check_reads_everything():
+    sources = load_sources(ROOT)
+    assert code_of_cells(sources)["check"] == set(sources)
