@@ -7,7 +7,7 @@ simulated volume and, if `scans` is the same, its slices: what differs is the mo
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -28,7 +28,7 @@ from stages.synthesize import raw as measured
 from stages.synthesize.nifti import axial_slices
 from stages.synthesize.processes import Work, run_jobs
 from stages.synthesize.registration import register_rigidly
-from stages.synthesize.scans import Scan, ScanError
+from stages.synthesize.scans import Problem, Problems, Scan, ScanError
 from stages.synthesize.selection import kept_slices, require_slices, slice_signal
 from stages.synthesize.settings import SynthesizeSettings
 
@@ -49,6 +49,13 @@ class _Shared(NamedTuple):
 
     settings: SynthesizeSettings
     folder: Path
+
+
+class _Made(NamedTuple):
+    """What the pool's index lists."""
+
+    records: list[ArtefactRecord]
+    skipped: list[SkippedFile]
 
 
 def write_pool(
@@ -76,36 +83,53 @@ def write_pool(
         ScanError: a source is missing or empty, or a file is damaged.
     """
     jobs: list[_Job] = []
+    made = _Made([], [])
     for source in dict.fromkeys(sources):
         if source not in _SOURCES:
             raise ParamsError(
                 f"params.yaml: 'artefacts' names {source}, which has no images with "
                 f"artefacts; those that have: {', '.join(sorted(_SOURCES))}"
             )
-        jobs += _jobs(source, raw(source), settings)
+        problems = Problems(settings.scans.on_error)
+        jobs += _jobs(source, raw(source), settings, problems)
+        made.skipped.extend(_told(problems.found, source, raw(source)))
     with atomic_folder(folder) as fresh:
-        records, skipped = _make(jobs, settings, fresh, workers)
-        write_artefact_index(fresh, records, skipped)
-    return records
+        _make(jobs, _Shared(settings, fresh), made, raw=raw, workers=workers)
+        write_artefact_index(fresh, made.records, made.skipped)
+    return made.records
 
 
-def _jobs(source: str, folder: Path, settings: SynthesizeSettings) -> list[_Job]:
+def _jobs(
+    source: str, folder: Path, settings: SynthesizeSettings, problems: Problems
+) -> list[_Job]:
     if not folder.is_dir():
         raise ScanError(
             f"{folder} is missing: add {source} to download.sources and run "
             f"`dvc repro download@{source}`"
         )
-    jobs = _SOURCES[source].jobs(folder, settings)
-    if not jobs:
+    jobs = _SOURCES[source].jobs(folder, settings, problems)
+    if not jobs and not problems.found:
         raise ScanError(
             f"{folder} has no images with artefacts: {_SOURCES[source].expected}"
         )
     return sorted(jobs, key=lambda job: job.scan.volume_id)
 
 
-def _of_mr_art(folder: Path, _settings: SynthesizeSettings) -> list[_Job]:
+def _told(problems: Iterable[Problem], source: str, folder: Path) -> list[SkippedFile]:
+    """What the index says of what is left out of a source."""
+    told = []
+    for problem in problems:
+        log.warning("left out: %s", problem.reason)
+        name = problem.path.relative_to(folder).as_posix()
+        told.append(SkippedFile(f"{source}/{name}", problem.reason))
+    return told
+
+
+def _of_mr_art(
+    folder: Path, _settings: SynthesizeSettings, problems: Problems
+) -> list[_Job]:
     jobs = []
-    for pair in mr_art.pairs(folder):
+    for pair in mr_art.pairs(folder, problems):
         twin = mr_art.clean_scan(pair.clean)
         name = f"{twin.volume_id}-{mr_art.acquisition_of(pair.moved)}"
         moved = twin._replace(volume_id=name, files=(pair.moved, pair.clean))
@@ -113,54 +137,56 @@ def _of_mr_art(folder: Path, _settings: SynthesizeSettings) -> list[_Job]:
     return jobs
 
 
-def _of_exbox1(folder: Path, settings: SynthesizeSettings) -> list[_Job]:
-    return [_Job("exbox1", scan) for scan in exbox1.walk(folder, settings.scans)]
+def _of_exbox1(
+    folder: Path, _settings: SynthesizeSettings, problems: Problems
+) -> list[_Job]:
+    return [_Job("exbox1", scan) for scan in exbox1.walk(folder, problems)]
 
 
-def _of_m4raw(folder: Path, settings: SynthesizeSettings) -> list[_Job]:
-    return [_Job("m4raw", scan) for scan in m4raw.find_motion(folder, settings.scans)]
+def _of_m4raw(
+    folder: Path, settings: SynthesizeSettings, problems: Problems
+) -> list[_Job]:
+    scans = m4raw.find_motion(folder, settings.scans, problems)
+    return [_Job("m4raw", scan) for scan in scans]
 
 
 def _make(
     jobs: Sequence[_Job],
-    settings: SynthesizeSettings,
-    folder: Path,
+    shared: _Shared,
+    made: _Made,
+    *,
+    raw: Callable[[str], Path],
     workers: int | None,
-) -> tuple[list[ArtefactRecord], list[SkippedFile]]:
-    records: list[ArtefactRecord] = []
-    skipped: list[SkippedFile] = []
-    if not jobs:
-        return records, skipped
-    work = Work(_convert, _Shared(settings, folder))
-    with closing(
-        run_jobs(work, jobs, workers=workers, desc="scans with artefacts")
-    ) as results:
-        for job, result in zip(jobs, results, strict=True):
-            if isinstance(result, ArtefactRecord):
-                records.append(result)
-                continue
-            if settings.scans.on_error == "stop":
-                raise ScanError(
-                    f"{result} (or set synthesize.scans.on_error to skip, to leave "
-                    "such files out)"
-                )
-            log.warning("left out: %s", result)
-            skipped.append(SkippedFile(job.scan.files[0].name, result))
-    if not records:
+) -> None:
+    """Write the volumes, and add to what is made and what is skipped."""
+    if jobs:
+        work, desc = Work(_convert, shared), "scans with artefacts"
+        with closing(run_jobs(work, jobs, workers=workers, desc=desc)) as results:
+            for job, (record, problems) in zip(jobs, results, strict=True):
+                made.records.extend([record] if record is not None else [])
+                made.skipped.extend(_told(problems, job.source, raw(job.source)))
+    if made.skipped and not made.records:
         raise ScanError(
             "every scan with artefacts was left out; the first one: "
-            f"{skipped[0].reason}"
+            f"{made.skipped[0].reason}"
         )
-    return records, skipped
 
 
-def _convert(job: _Job, shared: _Shared) -> ArtefactRecord | str:
+def _convert(job: _Job, shared: _Shared) -> tuple[ArtefactRecord | None, list[Problem]]:
     """Make one volume; what ails it is told, so that the others go on."""
+    problems = Problems(shared.settings.scans.on_error)
     try:
-        targets = _SOURCES[job.source].targets(job, shared.settings)
+        targets = _SOURCES[job.source].targets(job, shared.settings, problems)
     except (ScanError, VolumeError) as error:
-        return str(error)
+        # Of a pair the moved scan is left out, whichever of the two is damaged.
+        moved = None if job.twin is None else job.scan.files[0]
+        problems.add_scan(error, job.scan, moved)
+        return None, problems.found
     write_targets(artefact_volume(shared.folder, job.scan.volume_id), targets)
+    return _record(job, targets), problems.found
+
+
+def _record(job: _Job, targets: np.ndarray) -> ArtefactRecord:
     return ArtefactRecord(
         volume_id=job.scan.volume_id,
         subject_id=job.scan.subject_id,
@@ -173,25 +199,27 @@ def _convert(job: _Job, shared: _Shared) -> ArtefactRecord | str:
     )
 
 
-def _moved(job: _Job, settings: SynthesizeSettings) -> np.ndarray:
+def _moved(job: _Job, settings: SynthesizeSettings, problems: Problems) -> np.ndarray:
     """Simulate a moved scan as its clean twin is simulated, slice for slice."""
     if job.twin is None:
         raise ScanError(f"{job.scan.files[0]}: no clean twin to register it to")
-    still = mr_art.read(job.twin, settings.scans)
+    still = mr_art.read(job.twin, settings.scans, problems)
     kept = _kept(job.twin, still.image, settings)
     moved = still._replace(image=axial_slices(register_rigidly(*job.scan.files)))
     return images.to_volume(job.scan, moved, kept, settings).target
 
 
-def _walked(job: _Job, settings: SynthesizeSettings) -> np.ndarray:
+def _walked(job: _Job, settings: SynthesizeSettings, problems: Problems) -> np.ndarray:
     """Slices as they are: of what contrast, nobody knows."""
-    found = exbox1.read(job.scan, settings.scans)
+    found = exbox1.read(job.scan, settings.scans, problems)
     kept = _kept(job.scan, found.image, settings)
     return images.to_targets(found, kept, settings, where=job.scan.files[0])
 
 
-def _measured(job: _Job, settings: SynthesizeSettings) -> np.ndarray:
-    found = m4raw.read(job.scan, settings.scans)
+def _measured(
+    job: _Job, settings: SynthesizeSettings, problems: Problems
+) -> np.ndarray:
+    found = m4raw.read(job.scan, settings.scans, problems)
     measured.check_raw(job.scan, found)
     kept = _kept(job.scan, measured.rss_images(found.kspace), settings)
     return measured.to_volume(job.scan, found, kept)[0].target
@@ -209,8 +237,8 @@ def _kept(
 class _Source(NamedTuple):
     """How a source's volumes are listed and made, and what to do if there is none."""
 
-    jobs: Callable[[Path, SynthesizeSettings], list[_Job]]
-    targets: Callable[[_Job, SynthesizeSettings], np.ndarray]
+    jobs: Callable[[Path, SynthesizeSettings, Problems], list[_Job]]
+    targets: Callable[[_Job, SynthesizeSettings, Problems], np.ndarray]
     expected: str
 
 

@@ -26,7 +26,7 @@ from stages.synthesize.nifti import (
     read_nifti,
     stem_of,
 )
-from stages.synthesize.scans import ImageScan, Scan, ScanError, plain_id
+from stages.synthesize.scans import ImageScan, Problems, Scan, ScanError, plain_id
 from stages.synthesize.settings import ScanSettings
 
 SCANNER = "brats"
@@ -83,21 +83,30 @@ RELEASES = (
 )
 
 
-def find(folder: Path, _settings: ScanSettings) -> list[Scan]:
+def find(folder: Path, _settings: ScanSettings, problems: Problems) -> list[Scan]:
     """List every contrast of every case; BraTS has no split of its own.
 
+    A problem is a case of an unknown name, without an image or with one twice, and one
+    that lacks a contrast which others have: every case is published with all.
+
     Raises:
-        ScanError: a case has an unknown name, no image, or a file twice; or cases of
-            several years lie together, which share patients under different names.
+        ScanError: cases of several years lie together, which share patients under
+            different names.
     """
     decathlon = task01.description(folder)
-    scans = task01.list_scans(decathlon) if decathlon is not None else []
+    scans = [] if decathlon is None else task01.list_scans(decathlon, problems)
     people = {"Task01": decathlon} if decathlon is not None and scans else {}
     ours = set() if decathlon is None else {decathlon.parent, *task01.parts(decathlon)}
+    cases: dict[Path, list[Scan]] = {}
     for case in sorted(path for path in folder.iterdir() if path.is_dir()):
         if case in ours or case.name.startswith((".", "__")):
             continue
-        release, _person = _release(case)
+        try:
+            release, _person = _release(case)
+            cases[case] = _scans_of(case)
+        except ScanError as error:
+            problems.add(error, case)
+            continue
         other = people.setdefault(release.people, case)
         if len(people) > 1:
             first = next(iter(people.values()))
@@ -106,11 +115,11 @@ def find(folder: Path, _settings: ScanSettings) -> list[Scan]:
                 "hold the same patients under other names, who would be in two "
                 "splits; keep one release"
             )
-        scans += _scans_of(case)
+    scans += _whole_cases(cases, problems)
     return sorted(scans, key=lambda scan: scan.volume_id)
 
 
-def read(scan: Scan, _settings: ScanSettings) -> ImageScan:
+def read(scan: Scan, _settings: ScanSettings, _problems: Problems) -> ImageScan:
     """Read one contrast and, where there is one, the segmentation.
 
     Raises:
@@ -176,6 +185,26 @@ def _scans_of(case: Path) -> list[Scan]:
     return list(scans.values())
 
 
+def _whole_cases(cases: dict[Path, list[Scan]], problems: Problems) -> list[Scan]:
+    """Scans of cases that lack no contrast: what no case has was never brought."""
+    brought = {scan.contrast for scans in cases.values() for scan in scans}
+    whole = []
+    for case, scans in cases.items():
+        missing = [
+            problems.add(
+                ScanError(
+                    f"{case}: no {contrast}, which other cases have: download the case "
+                    "again, or remove it"
+                ),
+                case,
+                contrast=contrast,
+            )
+            for contrast in sorted(brought - {scan.contrast for scan in scans})
+        ]
+        whole += [] if any(missing) else scans
+    return whole
+
+
 def _files_of(case: Path) -> dict[str, Path]:
     """Files by suffix; what has another name is none of the release's."""
     files: dict[str, Path] = {}
@@ -203,13 +232,15 @@ def _segmentation(
     if values.shape != shape:
         raise ScanError(
             f"{path}: segmentation is {values.shape}, image {image.name} {shape}: "
-            "they must lie on one grid; download the case again"
+            "they must lie on one grid; download the case again",
+            path=path,
         )
     if axes_of(path) != axes_of(image):
         raise ScanError(
             f"{path}: segmentation's axes point to {axes_of(path)}, those of "
             f"{image.name} to {axes_of(image)}: it would lie mirrored; correct its "
-            "header"
+            "header",
+            path=path,
         )
     found = np.unique(values)
     strange = [f"{value:g}" for value in found if value not in labels]
@@ -217,7 +248,8 @@ def _segmentation(
         raise ScanError(
             f"{path}: holds label {', '.join(strange[:5])}, this release has "
             f"{', '.join(map(str, sorted(labels)))}: is it a case of another year, or "
-            "no segmentation? rename or remove it"
+            "no segmentation? rename or remove it",
+            path=path,
         )
     renumbered = np.zeros(values.shape, np.uint8)
     for number, here in labels.items():

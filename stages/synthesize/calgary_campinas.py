@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from stages.synthesize import hdf5
-from stages.synthesize.scans import RawScan, Scan, ScanError, plain_id
+from stages.synthesize.scans import Problems, RawScan, Scan, ScanError, plain_id
 from stages.synthesize.settings import ScanSettings
 
 SPLITS = ("train", "val", "test")
@@ -23,17 +23,22 @@ SAMPLED = 0.85  # of kz; the rest is not measured
 _EXAM = re.compile(r"(e\d+)s\d+_.+")
 
 
-def find(folder: Path, _settings: ScanSettings) -> list[Scan]:
+def find(folder: Path, _settings: ScanSettings, problems: Problems) -> list[Scan]:
     """List the scans; an exam is a person.
 
-    Raises:
-        ScanError: the name of a folder tells no split.
+    A problem is a file in a folder whose name tells no split.
     """
     folders = sorted(path for path in folder.iterdir() if path.is_dir())
-    return sorted(_scan(path) for subset in folders for path in hdf5.files_of(subset))
+    scans = []
+    for path in (path for subset in folders for path in hdf5.files_of(subset)):
+        try:
+            scans.append(_scan(path))
+        except ScanError as error:
+            problems.add(error, path)
+    return sorted(scans)
 
 
-def read(scan: Scan, _settings: ScanSettings) -> RawScan:
+def read(scan: Scan, _settings: ScanSettings, _problems: Problems) -> RawScan:
     """Read one file; kz, along which k-space is not whole, becomes the columns.
 
     The values are those measured, each but for a sign that shifts the image by half

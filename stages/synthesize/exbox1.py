@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 from stages.synthesize.nifti import read_axial, shape_of, stem_of
-from stages.synthesize.scans import ImageScan, Scan, ScanError, plain_id
+from stages.synthesize.scans import ImageScan, Problems, Scan, ScanError, plain_id
 from stages.synthesize.settings import ScanSettings
 
 CONTRAST = "unknown"
@@ -16,7 +16,7 @@ LEAST_SLICES = 18  # on the last stored axis, as the paper's code asks for
 log = logging.getLogger("mendmri")
 
 
-def find(folder: Path, _settings: ScanSettings) -> list[Scan]:
+def find(folder: Path, _settings: ScanSettings, _problems: Problems) -> list[Scan]:
     """Refuse: it holds no clean scans.
 
     Raises:
@@ -28,17 +28,18 @@ def find(folder: Path, _settings: ScanSettings) -> list[Scan]:
     )
 
 
-def walk(folder: Path, settings: ScanSettings) -> list[Scan]:
+def walk(folder: Path, problems: Problems) -> list[Scan]:
     """List the 3-D volumes of 18 slices or more; what else there is, is logged.
 
+    A problem is a file whose header is broken.
+
     Raises:
-        ScanError: two files would get one name, or a header is broken and
-            `on_error` is `stop`.
+        ScanError: two files would get one name.
     """
     scans: dict[str, Scan] = {}
     for path in sorted(folder.rglob("*")):
         stem = stem_of(path)
-        if stem is None or not path.is_file() or _is_left_out(path, settings):
+        if stem is None or not path.is_file() or _is_left_out(path, problems):
             continue
         name = "-".join((*path.relative_to(folder).parent.parts, stem))
         volume_id = plain_id(f"exbox1-{name}")
@@ -51,7 +52,7 @@ def walk(folder: Path, settings: ScanSettings) -> list[Scan]:
     return list(scans.values())
 
 
-def read(scan: Scan, _settings: ScanSettings) -> ImageScan:
+def read(scan: Scan, _settings: ScanSettings, _problems: Problems) -> ImageScan:
     """Read one volume, in axial slices.
 
     Raises:
@@ -60,13 +61,11 @@ def read(scan: Scan, _settings: ScanSettings) -> ImageScan:
     return read_axial(scan.files[0], acquisition=CONTRAST, scanner="exbox1")
 
 
-def _is_left_out(path: Path, settings: ScanSettings) -> bool:
+def _is_left_out(path: Path, problems: Problems) -> bool:
     try:
         shape = shape_of(path)
     except ScanError as error:
-        if settings.on_error == "stop":
-            raise
-        log.warning("left out: %s", error)
+        problems.add(error, path)
         return True
     if len(shape) == 3 and shape[2] >= LEAST_SLICES:
         return False

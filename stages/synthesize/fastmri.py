@@ -14,7 +14,7 @@ import numpy as np
 
 from stages.common.runtime import progress
 from stages.synthesize import hdf5
-from stages.synthesize.scans import RawScan, Scan, ScanError, plain_id
+from stages.synthesize.scans import Problems, RawScan, Scan, ScanError, plain_id
 from stages.synthesize.settings import ScanSettings
 
 CONTRASTS = {
@@ -42,22 +42,27 @@ class _Facts(NamedTuple):
     has_target: bool
 
 
-def find(folder: Path, settings: ScanSettings) -> list[Scan]:
+def find(folder: Path, settings: ScanSettings, problems: Problems) -> list[Scan]:
     """List the scans of all subsets, by person: one may have several files.
 
-    With `split: drawn` files without a target are left out.
+    With `split: drawn` files without a target are left out. A problem is a file in a
+    subset whose name tells no split, and one that cannot be opened: whose it is, only
+    the file says.
 
     Raises:
-        ScanError: a subset's name tells no split, a file is in two subsets, or one is
-            damaged and `on_error` is `stop`.
+        ScanError: a file is in two subsets.
     """
-    paths = [(path, _split_of(path)) for path in _files(folder)]
+    paths = _files(folder, problems)
     scans: dict[str, Scan] = {}
     without = 0
     for path, split in progress(
         paths, total=len(paths), desc="files of fastmri", unit="file"
     ):
-        facts = _facts(path, settings)
+        try:
+            facts = _facts(path)
+        except ScanError as error:
+            problems.add(error, path, split=split)
+            continue
         if settings.split == "drawn" and not facts.has_target:
             without += 1
             continue
@@ -74,7 +79,7 @@ def find(folder: Path, settings: ScanSettings) -> list[Scan]:
     return sorted(scans.values())
 
 
-def read(scan: Scan, _settings: ScanSettings) -> RawScan:
+def read(scan: Scan, _settings: ScanSettings, _problems: Problems) -> RawScan:
     """Read one file; the k-space of a singlecoil one is that of one coil.
 
     Readout oversampling stays in the k-space: the target is cropped.
@@ -102,9 +107,16 @@ def read(scan: Scan, _settings: ScanSettings) -> RawScan:
     )
 
 
-def _files(folder: Path) -> list[Path]:
+def _files(folder: Path, problems: Problems) -> list[tuple[Path, str]]:
+    """Every file and its split."""
     subsets = sorted(path for path in folder.iterdir() if path.is_dir())
-    return [path for subset in subsets for path in hdf5.files_of(subset)]
+    files = []
+    for path in (path for subset in subsets for path in hdf5.files_of(subset)):
+        try:
+            files.append((path, _split_of(path)))
+        except ScanError as error:
+            problems.add(error, path)
+    return files
 
 
 def _split_of(path: Path) -> str:
@@ -117,20 +129,13 @@ def _split_of(path: Path) -> str:
     return match[1]
 
 
-def _facts(path: Path, settings: ScanSettings) -> _Facts:
-    try:
-        with hdf5.open_scan(path) as file:
-            return _Facts(
-                hdf5.read_attribute(file, "patient_id"),
-                hdf5.read_attribute(file, "acquisition"),
-                any(key in file for key in TARGETS.values()),
-            )
-    except ScanError as error:
-        if settings.on_error == "stop":
-            raise
-        # It stays in the list, so that whoever reads it leaves it out and says so.
-        log.warning("%s", error)
-        return _Facts(None, None, True)
+def _facts(path: Path) -> _Facts:
+    with hdf5.open_scan(path) as file:
+        return _Facts(
+            hdf5.read_attribute(file, "patient_id"),
+            hdf5.read_attribute(file, "acquisition"),
+            any(key in file for key in TARGETS.values()),
+        )
 
 
 def _scan(path: Path, facts: _Facts, split: str) -> Scan:

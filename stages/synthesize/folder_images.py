@@ -99,7 +99,8 @@ def _read_nifti(row: Row) -> ImageScan:
         if axes_of(row.lesion) != axes_of(row.file):
             raise ScanError(
                 f"{row.lesion}: its axes point to {axes_of(row.lesion)}, those of "
-                f"{row.file.name} to {axes_of(row.file)}: save both on one grid"
+                f"{row.file.name} to {axes_of(row.file)}: save both on one grid",
+                path=row.lesion,
             )
         labels, _sizes = read_nifti(row.lesion)
         lesion = _labels(_shown(labels, axes), plain.shape, row.lesion)
@@ -121,12 +122,14 @@ def _labels(values: np.ndarray, shape: tuple[int, ...], path: Path) -> np.ndarra
     if values.shape != shape:
         raise ScanError(
             f"{path}: the lesion is {values.shape}, its image {shape}: they must lie "
-            "on one grid"
+            "on one grid",
+            path=path,
         )
     labels: np.ndarray = values.real.astype(np.uint8)
     if not np.array_equal(labels, values):
         raise ScanError(
             f"{path}: a lesion holds whole numbers from 0 to 255, found "
-            f"{values.min():g} to {values.max():g}: save labels, not probabilities"
+            f"{values.min():g} to {values.max():g}: save labels, not probabilities",
+            path=path,
         )
     return labels

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.synthesize import hdf5, raw
-from stages.synthesize.scans import RawScan, Scan, ScanError
+from stages.synthesize.scans import Problems, RawScan, Scan, ScanError
 from stages.synthesize.settings import ScanSettings
 
 SCANNER = "m4raw-0.3T"
@@ -44,19 +44,19 @@ class _Repetition(NamedTuple):
     acquisition: str | None
 
 
-def find(folder: Path, settings: ScanSettings) -> list[Scan]:
+def find(folder: Path, settings: ScanSettings, problems: Problems) -> list[Scan]:
     """List the scans of all sets, without those with motion.
 
     Scans of gre_data belong to the split of their subject's other scans, or to none.
+    A problem is a name that is not M4Raw's, and two files that are one repetition.
 
     Raises:
-        ScanError: a name is not M4Raw's, a subject is in two sets, or two files are
-            one repetition.
+        ScanError: a subject is in two sets.
     """
     splits: dict[str, tuple[str, Path]] = {}
     files: list[_File] = []
     for name, its_split in SETS.items():
-        for file in _files(hdf5.files_of(folder / name)):
+        for file in _files(hdf5.files_of(folder / name), problems):
             other, path = splits.setdefault(file.subject, (its_split, file.path))
             if other != its_split:
                 raise ScanError(
@@ -64,21 +64,18 @@ def find(folder: Path, settings: ScanSettings) -> list[Scan]:
                     f"{its_split} and {other}: no person may be in both; remove one"
                 )
             files.append(file)
-    files += _files(hdf5.files_of(folder / GRE))
+    files += _files(hdf5.files_of(folder / GRE), problems)
     found = []
-    for group in _groups(files, settings):
+    for group in _groups(files, settings, problems):
         split, _ = splits.get(group[0].subject, (None, None))
         found.append(_scan(group, settings, split=split))
     return sorted(found)
 
 
-def find_motion(folder: Path, settings: ScanSettings) -> list[Scan]:
+def find_motion(folder: Path, settings: ScanSettings, problems: Problems) -> list[Scan]:
     """List the scans with real motion: material for attacks, in no split.
 
     What an id says of repetitions is as in `find`; `inter` and `intra` tell the kind.
-
-    Raises:
-        ScanError: a name is not M4Raw's, or two files are one repetition.
     """
     kinds: dict[str, list[Path]] = {}
     for path in sorted((folder / MOTION).rglob(f"*{hdf5.SUFFIX}")):
@@ -88,27 +85,28 @@ def find_motion(folder: Path, settings: ScanSettings) -> list[Scan]:
     found = [
         _scan(group, settings, kind=kind)
         for kind, paths in kinds.items()
-        for group in _groups(_files(paths), settings)
+        for group in _groups(_files(paths, problems), settings, problems)
     ]
     return sorted(found)
 
 
-def read(scan: Scan, _settings: ScanSettings) -> RawScan:
+def read(scan: Scan, _settings: ScanSettings, problems: Problems) -> RawScan:
     """Read a repetition, or the mean of several.
 
     It is the mean of their complex k-space, all of one session, so that target and
     k-space agree; upstream takes the mean of magnitudes, whose noise has a floor. What
     upstream publishes is one image a repetition: each is compared with its own
-    repetition, and for the mean there is none.
+    repetition, and for the mean there is none. A damaged one of several is a problem,
+    and the mean is that of the others.
 
     Raises:
-        ScanError: a file is damaged or its parts disagree, or repetitions have
-            different shapes.
+        ScanError: no file is sound, or repetitions have different shapes.
     """
     alone = len(scan.files) == 1
-    found = _read_file(scan.files[0], needs_image=alone)
-    if not alone:
-        _add_repetitions(found, scan.files)
+    if alone:
+        found = _read_file(scan.files[0], needs_image=True)
+    else:
+        found = _mean(scan, problems)
     return RawScan(
         kspace=found.kspace,
         target=found.target if alone else None,
@@ -130,75 +128,116 @@ def _read_file(path: Path, *, needs_image: bool) -> _Repetition:
     return _Repetition(kspace, target, header, acquisition)
 
 
-def _add_repetitions(first: _Repetition, paths: tuple[Path, ...]) -> None:
-    """Turn the k-space of the first repetition into the mean of all, in place."""
-    # Each alone: in the mean, damage could no longer be told from the others' signal.
-    total = first.kspace
-    columns = raw.check_kspace(total, paths[0])
-    _compare(first, paths[0])
-    for path in paths[1:]:
-        other = _read_file(path, needs_image=False)
+def _mean(scan: Scan, problems: Problems) -> _Repetition:
+    """The mean of the repetitions that are sound, in the place of the first."""
+    mean: _Repetition | None = None
+    first, columns, count = scan.files[0], None, 0
+    for path in scan.files:
+        try:
+            other, found = _sound(path)
+        except ScanError as error:
+            problems.add_scan(error, scan, path)
+            continue
+        count += 1
+        if mean is None:
+            mean, first, columns = other, path, found
+            continue
+        total = mean.kspace
+        # Which of them is right, nobody knows: there is no scan without one.
         if other.kspace.shape != total.shape:
             raise ScanError(
-                f"{path}: kspace is {other.kspace.shape}, of {paths[0].name} "
+                f"{path}: kspace is {other.kspace.shape}, of {first.name} "
                 f"{total.shape}: repetitions must have one shape; remove one, or set "
                 "synthesize.scans.repetitions to keep",
                 path=path,
             )
-        found = raw.check_kspace(other.kspace, path)
         if found != columns:
             raise ScanError(
-                f"{path}: columns {found or 'all'} are acquired, of {paths[0].name} "
+                f"{path}: columns {found or 'all'} are acquired, of {first.name} "
                 f"{columns or 'all'}: such repetitions have no mean; remove one, or "
                 "set synthesize.scans.repetitions to keep",
                 path=path,
             )
-        _compare(other, path)
         total += other.kspace
-    total /= len(paths)
+    if mean is None:
+        raise ScanError(
+            f"{first}: none of {len(scan.files)} repetitions is sound: download them "
+            "again, or remove them"
+        )
+    total = mean.kspace
+    total /= count
+    return mean
 
 
-def _compare(found: _Repetition, path: Path) -> None:
-    """Refuse a repetition that is not what its own image shows."""
+def _sound(path: Path) -> tuple[_Repetition, tuple[int, int] | None]:
+    """A repetition and its acquired columns, unless it is not what its image shows.
+
+    Each alone: in the mean, damage could no longer be told from the others' signal.
+    """
+    found = _read_file(path, needs_image=False)
+    columns = raw.check_kspace(found.kspace, path)
     if found.target is not None:
         raw.check_published(found.target, found.kspace.shape, path)
         raw.compare_published(found.target, raw.rss_images(found.kspace), path)
+    return found, columns
 
 
-def _files(paths: Iterable[Path]) -> list[_File]:
+def _files(paths: Iterable[Path], problems: Problems) -> list[_File]:
     files = []
     for path in paths:
         # T101 is the first repetition of T1, not the hundred-and-first of T.
         match = _NAME.fullmatch(path.stem)
         if match is None:
-            raise ScanError(
+            error = ScanError(
                 f"{path}: not a name of M4Raw, which are <id>_<T1, T2, FLAIR or GRE>"
                 "<repetition>.h5, such as 2022061203_T101.h5: rename it, or remove it"
             )
+            problems.add(error, path, split=SETS.get(path.parent.name))
+            continue
         subject, contrast, repetition = match.groups()
         files.append(_File(subject, CONTRASTS[contrast], int(repetition), path))
     return files
 
 
-def _groups(files: list[_File], settings: ScanSettings) -> list[list[_File]]:
+def _groups(
+    files: list[_File], settings: ScanSettings, problems: Problems
+) -> list[list[_File]]:
     """The files of each scan, by repetition."""
-    groups: dict[tuple[str, str], dict[int, _File]] = {}
+    groups: dict[tuple[str, str], dict[int, list[_File]]] = {}
     for file in files:
         group = groups.setdefault((file.subject, file.contrast), {})
-        other = group.setdefault(file.repetition, file)
-        if other is not file:
-            raise ScanError(
-                f"{file.path} and {other.path} are one repetition of one scan: remove "
-                "one"
-            )
+        group.setdefault(file.repetition, []).append(file)
     ordered = [
-        [group[repetition] for repetition in sorted(group)] for group in groups.values()
+        [same[0] for _, same in sorted(group.items()) if _is_one(same, problems)]
+        for group in groups.values()
     ]
     if settings.repetitions == "keep":
         return [[file] for group in ordered for file in group]
     if settings.repetitions == "first":
-        return [group[:1] for group in ordered]
-    return ordered
+        return [group[:1] for group in ordered if group]
+    return [group for group in ordered if group]
+
+
+def _is_one(files: list[_File], problems: Problems) -> bool:
+    """Whether a repetition has one file: which of several is right, nobody knows."""
+    if len(files) == 1:
+        return True
+    paths = " and ".join(str(file.path) for file in reversed(files))
+    error = ScanError(f"{paths} are one repetition of one scan: remove one")
+    sets = [file.path.parent.name for file in files]
+    for file in files:
+        problems.add(
+            error,
+            file.path,
+            subject_id=_subject(file),
+            contrast=file.contrast,
+            split=next((SETS[name] for name in sets if name in SETS), None),
+        )
+    return False
+
+
+def _subject(file: _File) -> str:
+    return f"m4raw-{file.subject}"
 
 
 def _scan(
@@ -209,7 +248,7 @@ def _scan(
     kind: str = "",
 ) -> Scan:
     first = group[0]
-    subject = f"m4raw-{first.subject}"
+    subject = _subject(first)
     name = f"{subject}_{first.contrast}"
     if settings.repetitions == "keep":
         name += f"-{first.repetition:02d}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stages.synthesize.nifti import read_axial
-from stages.synthesize.scans import ImageScan, Scan, ScanError, plain_id
+from stages.synthesize.scans import ImageScan, Problems, Scan, ScanError, plain_id
 from stages.synthesize.settings import ScanSettings
 
 SCANNER = "mr_art"
@@ -36,22 +36,26 @@ class Pair(NamedTuple):
     score: int
 
 
-def find(folder: Path, _settings: ScanSettings) -> list[Scan]:
+def find(folder: Path, _settings: ScanSettings, problems: Problems) -> list[Scan]:
     """List the scans at rest, without those that the neuroradiologist found unusable.
 
-    Raises:
-        ScanError: a score is missing.
+    A problem is a scan without a score.
     """
     scans = []
     for path in _scans(folder, CLEAN):
-        if score_of(path) == _UNUSABLE:
+        try:
+            unusable = score_of(path) == _UNUSABLE
+        except ScanError as error:
+            problems.add(error, path)
+            continue
+        if unusable:
             log.warning("left out: %s has score 3, unusable", path)
         else:
             scans.append(clean_scan(path))
     return scans
 
 
-def read(scan: Scan, _settings: ScanSettings) -> ImageScan:
+def read(scan: Scan, _settings: ScanSettings, _problems: Problems) -> ImageScan:
     """Read one scan at rest, in axial slices.
 
     Raises:
@@ -60,25 +64,30 @@ def read(scan: Scan, _settings: ScanSettings) -> ImageScan:
     return read_axial(scan.files[0], acquisition=scan.contrast, scanner=SCANNER)
 
 
-def pairs(folder: Path) -> list[Pair]:
+def pairs(folder: Path, problems: Problems) -> list[Pair]:
     """List every scan with motion and its clean twin.
 
-    Raises:
-        ScanError: a twin or a score is missing.
+    A problem is a scan without its twin or its score.
     """
     found = []
     for acquisition in MOVED:
         for moved in _scans(folder, acquisition):
-            clean = moved.with_name(
-                moved.name.replace(f"-{acquisition}_", "-standard_")
-            )
-            if not clean.is_file():
-                raise ScanError(
-                    f"{moved}: its clean twin {clean.name} is missing: add "
-                    f"'{CLEAN}' to download.mr_art.acquisitions"
-                )
-            found.append(Pair(clean, moved, score_of(moved)))
+            try:
+                found.append(_pair(moved))
+            except ScanError as error:
+                problems.add(error, moved)
     return sorted(found)
+
+
+def _pair(moved: Path) -> Pair:
+    name = moved.name.replace(f"-{acquisition_of(moved)}_", f"-{CLEAN}_")
+    clean = moved.with_name(name)
+    if not clean.is_file():
+        raise ScanError(
+            f"{moved}: its clean twin {clean.name} is missing: add '{CLEAN}' to "
+            "download.mr_art.acquisitions"
+        )
+    return Pair(clean, moved, score_of(moved))
 
 
 def clean_scan(path: Path) -> Scan:

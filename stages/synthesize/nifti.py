@@ -74,7 +74,8 @@ def read_nifti(
     if not np.isfinite(data).all():
         raise ScanError(
             f"{path}: {np.count_nonzero(~np.isfinite(data))} values are NaN or "
-            "infinite: replace them in the file, or remove it"
+            "infinite: replace them in the file, or remove it",
+            path=path,
         )
     canonical = as_closest_canonical(type(image)(data, image.affine))
     sizes = np.linalg.norm(canonical.affine[:3, :3], axis=0)
@@ -90,11 +91,14 @@ def as_magnitude(volume: np.ndarray, path: Path) -> np.ndarray:
     """
     lowest, highest = float(volume.min()), float(volume.max())
     if not highest > 0:
-        raise ScanError(f"{path}: holds no value above zero: it is empty, remove it")
+        raise ScanError(
+            f"{path}: holds no value above zero: it is empty, remove it", path=path
+        )
     if lowest < -_UNDERSHOOT * highest:
         raise ScanError(
             f"{path}: lowest value is {lowest:g}, highest {highest:g}: magnitudes "
-            "are expected; undo the normalisation that made them negative"
+            "are expected; undo the normalisation that made them negative",
+            path=path,
         )
     return np.maximum(volume, 0)
 
@@ -134,7 +138,7 @@ def _load(path: Path) -> Any:
     from nibabel.spatialimages import HeaderDataError
 
     if not path.is_file():
-        raise ScanError(f"{path} is missing: download it again")
+        raise ScanError(f"{path} is missing: download it again", path=path)
     try:
         with nibabel.openers.ImageOpener(str(path)) as file:
             header = nibabel.Nifti1Header.from_fileobj(file, check=False)
@@ -232,12 +236,14 @@ def _require_axes(shape: tuple[int, ...], path: Path, channel: int | None) -> No
                 "keep one 3-D volume of it"
                 if channel is None
                 else "one file with all contrasts"
-            )
+            ),
+            path=path,
         )
     if channel is not None and channel >= shape[3]:
         raise ScanError(
             f"{path}: holds {shape[3]} volumes, number {channel} (from 0) is asked "
-            "for: the file and the description of its data set disagree"
+            "for: the file and the description of its data set disagree",
+            path=path,
         )
 
 
@@ -247,7 +253,8 @@ def _require_real(image: Any, path: Path) -> None:
         raise ScanError(
             f"{path}: holds {kind}, expected real numbers: save magnitudes (of colours "
             "one grey value), or give a complex image as .npy or .mat in the source "
-            "'folder'"
+            "'folder'",
+            path=path,
         )
 
 
@@ -261,7 +268,8 @@ def _check_sizes(sizes: list[float], path: Path, *, regular: bool = True) -> Non
     if not (regular and np.isfinite(sizes).all() and min(sizes) > 0):
         raise ScanError(
             f"{path}: voxel size is {[round(size, 4) for size in sizes]} mm, or the "
-            "axes are not independent: correct the header, or remove the file"
+            "axes are not independent: correct the header, or remove the file",
+            path=path,
         )
 
 
@@ -269,5 +277,6 @@ def _damaged(path: Path, what: str, reason: Exception | str) -> ScanError:
     text = " ".join(str(reason).split()) or type(reason).__name__
     return ScanError(
         f"{path}: {what} ({text}): the file is truncated, damaged or no NIfTI; "
-        "delete it and download it again"
+        "delete it and download it again",
+        path=path,
     )

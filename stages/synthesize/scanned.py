@@ -1,6 +1,7 @@
 """Volumes that come from real scans."""
 
 import logging
+from collections.abc import Iterable
 from contextlib import closing
 from importlib import import_module
 from pathlib import Path
@@ -10,19 +11,24 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.common.manifest import SkippedFile, SliceRef, VolumeRecord
+from stages.common.params import ParamsError
 from stages.common.volume import VolumeError, write_volume
 from stages.synthesize import images, raw
 from stages.synthesize.partition import scans_of
 from stages.synthesize.processes import Work, run_jobs
-from stages.synthesize.scans import ImageScan, RawScan, Scan, ScanError
+from stages.synthesize.scans import (
+    ImageScan,
+    Problem,
+    Problems,
+    RawScan,
+    Scan,
+    ScanError,
+)
 from stages.synthesize.selection import kept_slices, require_slices, slice_signal
 from stages.synthesize.settings import SynthesizeSettings
 from stages.synthesize.simulated import Done
 
 log = logging.getLogger("mendmri")
-
-
-Problem = tuple[Path, str]
 
 # Of a person's scans, what is not read twice.
 HELD_BYTES = 2**28
@@ -61,71 +67,128 @@ def convert_split(
     Raises:
         ValueError: a file is missing or damaged, or the split would be empty.
     """
-    if not downloaded.is_dir():
-        raise ScanError(
-            f"{downloaded} is missing: run `dvc repro download@{downloaded.name}`"
-        )
-    scans = scans_of(split, source.find(downloaded, settings.scans), settings)
-    people: dict[str, list[Scan]] = {}
-    for scan in scans:
-        people.setdefault(scan.subject_id, []).append(scan)
+    skipped = _Skipped(downloaded)
+    people = _people(split, settings, source, skipped)
     shared = _Shared(source.__name__, settings, folder)
-    work, jobs = Work(_convert, shared), list(people.values())
-    desc = f"subjects of {downloaded.name}"
+    work, desc = Work(_convert, shared), f"subjects of {downloaded.name}"
     done: list[Done] = []
-    skipped: list[SkippedFile] = []
-    with closing(run_jobs(work, jobs, workers=workers, desc=desc)) as results:
+    with closing(run_jobs(work, people, workers=workers, desc=desc)) as results:
         for result, problems in results:
             done.append(result)
-            for path, reason in problems:
-                if settings.scans.on_error == "stop":
-                    raise ScanError(
-                        f"{reason} (or set synthesize.scans.on_error to skip, to "
-                        "leave such files out)"
-                    )
-                log.warning("left out: %s", reason)
-                name = path.relative_to(downloaded).as_posix()
-                skipped.append(SkippedFile(name, reason))
+            skipped.add(problems)
     if not any(result.volumes for result in done):
         raise ScanError(
             f"{split}: every file of {downloaded.name} was left out, the split is "
-            f"empty; the first one: {skipped[0].reason}"
+            "empty: mend or remove the files, or ask for more people in "
+            f"synthesize.subjects.{split}; {skipped}"
         )
-    return done, skipped
+    return done, skipped.files()
+
+
+class _Skipped:
+    """What is left out of a source, by the names of the files."""
+
+    def __init__(self, downloaded: Path) -> None:
+        self.downloaded = downloaded
+        self._reasons: dict[str, str] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._reasons)
+
+    def __str__(self) -> str:
+        first = next(iter(self._reasons.values()))
+        return f"{len(self._reasons)} files were left out, the first one: {first}"
+
+    def add(self, problems: Iterable[Problem]) -> None:
+        for problem in problems:
+            name = problem.path.relative_to(self.downloaded).as_posix()
+            if name not in self._reasons:
+                self._reasons[name] = problem.reason
+                log.warning("left out: %s", problem.reason)
+
+    def files(self) -> list[SkippedFile]:
+        return [SkippedFile(name, reason) for name, reason in self._reasons.items()]
+
+
+def _people(
+    split: str, settings: SynthesizeSettings, source: ModuleType, skipped: _Skipped
+) -> list[list[Scan]]:
+    """Scans of each person of a split, without those with a problem."""
+    folder = skipped.downloaded
+    if not folder.is_dir():
+        raise ScanError(f"{folder} is missing: run `dvc repro download@{folder.name}`")
+    problems = Problems(settings.scans.on_error, settings.contrasts)
+    found = source.find(folder, settings.scans, problems)
+    left = problems.complete(found, found)
+    # Where splits are drawn, whoever is left out before it belongs to none.
+    drawn = settings.scans.split == "drawn"
+    skipped.add(p for p in problems.found if drawn or p.split in (None, split))
+    try:
+        scans = scans_of(split, left, settings)
+    except ParamsError as error:
+        raise ParamsError(f"{error}; {skipped}" if skipped else str(error)) from None
+    people: dict[str, list[Scan]] = {}
+    for scan in scans:
+        people.setdefault(scan.subject_id, []).append(scan)
+    return list(people.values())
 
 
 def _convert(scans: list[Scan], shared: _Shared) -> tuple[Done, list[Problem]]:
     """Convert one person's scans; what ails one is told, so that others go on."""
     settings = shared.settings
     reader = import_module(shared.source)
-    done, problems = Done([], []), []
+    problems = Problems(settings.scans.on_error, settings.contrasts)
     held: dict[Scan, RawScan | ImageScan] = {}
     signals: dict[Scan, np.ndarray] = {}
     room = HELD_BYTES
     for scan in scans:
         try:
-            found = reader.read(scan, settings.scans)
+            found = reader.read(scan, settings.scans, problems)
             signals[scan] = slice_signal(_images(scan, found))
         except (ScanError, VolumeError) as error:
-            problems.append(_problem(scan, error))
+            problems.add_scan(error, scan)
             continue
         room -= _pixels(found).nbytes
         if room >= 0:
             held[scan] = found
         del found
-    kept = kept_slices({s.volume_id: v for s, v in signals.items()}, settings.scans)
-    for scan in signals:
+    done = Done([], [])
+    left = problems.complete(scans, list(signals))
+    while left and not done.volumes:
+        kept = kept_slices({s.volume_id: signals[s] for s in left}, settings.scans)
+        done, failed = _write_all(left, held, kept, shared, problems)
+        # Without it the others may keep other slices: as if it had never been there.
+        left = problems.complete(scans, [scan for scan in left if scan != failed])
+    return done, problems.found
+
+
+def _write_all(
+    scans: list[Scan],
+    held: dict[Scan, RawScan | ImageScan],
+    kept: dict[str, list[int]],
+    shared: _Shared,
+    problems: Problems,
+) -> tuple[Done, Scan | None]:
+    """Write a person's volumes, all or none; with none, the scan that was refused."""
+    reader = import_module(shared.source)
+    done = Done([], [])
+    for scan in scans:
         try:
             # A person may have more scans than memory holds: those are read again.
-            found = held.pop(scan, None) or reader.read(scan, settings.scans)
+            found = held.pop(scan, None) or reader.read(
+                scan, shared.settings.scans, problems
+            )
             _write(scan, found, kept[scan.volume_id], shared, done)
         except (ScanError, VolumeError) as error:
-            problems.append(_problem(scan, error))
-    return done, problems
+            problems.add_scan(error, scan)
+            for record in done.volumes:
+                _volume_of(record.volume_id, shared).unlink()
+            return Done([], []), scan
+    return done, None
 
 
-def _problem(scan: Scan, error: ScanError | VolumeError) -> Problem:
-    return getattr(error, "path", None) or scan.files[0], str(error)
+def _volume_of(volume_id: str, shared: _Shared) -> Path:
+    return shared.folder / f"{volume_id}.h5"
 
 
 def _pixels(found: RawScan | ImageScan) -> np.ndarray:
@@ -155,7 +218,7 @@ def _write(
         scanner = images.scanner_name(found)
     else:
         volume, difference = raw.to_volume(scan, found, kept)
-    write_volume(shared.folder / f"{scan.volume_id}.h5", volume)
+    write_volume(_volume_of(scan.volume_id, shared), volume)
     record = VolumeRecord(
         volume_id=scan.volume_id,
         subject_id=scan.subject_id,

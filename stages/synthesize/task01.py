@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.synthesize.nifti import stem_of
-from stages.synthesize.scans import Scan, ScanError, plain_id
+from stages.synthesize.scans import Problems, Scan, ScanError, plain_id
 
 IMAGES, LABELS, DESCRIPTION = "imagesTr", "labelsTr", "dataset.json"
 _CONTRASTS = {
@@ -44,28 +44,30 @@ def parts(described: Path) -> set[Path]:
     return {described.parent / name for name in names}
 
 
-def list_scans(described: Path) -> list[Scan]:
+def list_scans(described: Path, problems: Problems) -> list[Scan]:
     """List each contrast of each labelled case.
 
+    A problem is a case that lies there twice.
+
     Raises:
-        ScanError: `dataset.json` does not say what the contrasts are, or a case lies
-            there twice.
+        ScanError: `dataset.json` does not say what the contrasts are.
     """
     root = described.parent
     contrasts = list(_contrasts(root))
-    cases: dict[str, Path] = {}
+    cases: dict[str, list[Path]] = {}
     for path in sorted((root / IMAGES).iterdir()):
         case = stem_of(path)
-        if case is None:
-            continue
-        if case in cases:
-            raise ScanError(
-                f"{path} and {cases[case].name} are the same image twice: remove one"
-            )
-        cases[case] = path
+        if case is not None:
+            cases.setdefault(case, []).append(path)
     scans = []
-    for case, path in cases.items():
-        labels = _label_file(root, case)
+    for case, (path, *others) in cases.items():
+        try:
+            _require_alone("image", path, *others)
+            labels = _label_file(root, case)
+        except ScanError as error:
+            for twin in (path, *others):
+                problems.add(error, twin)
+            continue
         scans += [
             Scan(
                 volume_id=f"{plain_id(case)}_{contrast}",
@@ -91,12 +93,15 @@ def _label_file(root: Path, case: str) -> Path | None:
         for path in (root / LABELS / f"{case}.nii.gz", root / LABELS / f"{case}.nii")
         if path.is_file()
     ]
+    _require_alone("segmentation", *found)
+    return found[0] if found else None
+
+
+def _require_alone(what: str, *found: Path) -> None:
     if len(found) > 1:
         raise ScanError(
-            f"{found[0]} and {found[1].name} are the same segmentation twice: "
-            "remove one"
+            f"{found[1]} and {found[0].name} are the same {what} twice: remove one"
         )
-    return found[0] if found else None
 
 
 def _contrasts(root: Path) -> dict[str, tuple[int, str]]:

@@ -9,7 +9,7 @@ import pytest
 from stages.synthesize import folder
 from stages.synthesize.folder_rows import TABLE
 from stages.synthesize.scans import ScanError
-from tests.synthesize.raw_files import settings
+from tests.synthesize.raw_files import STOP, settings
 
 COLUMNS = (
     "file", "kind", "subject", "contrast", "split", "repetition", "axes", "key",
@@ -121,8 +121,8 @@ def write_table(folder, *rows):
 def read_all(place, *rows, **changes):
     """Every scan of a table, by the settings that are changed."""
     write_table(place, *rows)
-    found = folder.find(place, settings(**changes))
-    return [folder.read(scan, settings(**changes)) for scan in found]
+    found = folder.find(place, settings(**changes), STOP)
+    return [folder.read(scan, settings(**changes), STOP) for scan in found]
 
 
 def refused(place, message, *rows, **changes):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import h5py
@@ -9,8 +10,10 @@ import numpy as np
 
 from stages.common.params import find_block, read_params, validate
 from stages.synthesize.noise import fft2c, ifft2c
+from stages.synthesize.scans import Problems, Scan
 from stages.synthesize.settings import ScanSettings
 
+STOP = Problems("stop")  # keeps nothing: the first problem is raised
 PATIENT = "0123456789abcdef0123456789abcdef"
 HEADER = """<?xml version="1.0" encoding="utf-8"?>
 <ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD">
@@ -32,6 +35,16 @@ def settings(**changes: Any) -> ScanSettings:
     """`synthesize.scans` as in params.yaml, but for some keys."""
     block = find_block(read_params(), "synthesize.scans") | changes
     return validate(block, "synthesize.scans", ScanSettings)
+
+
+def left_out(
+    reader: ModuleType, folder: Path, **changes: Any
+) -> tuple[list[Scan], dict[str, str]]:
+    """What a reader lists by `on_error: skip`, and its problems: name -> reason."""
+    given, problems = settings(on_error="skip", **changes), Problems("skip")
+    scans = reader.find(folder, given, problems)
+    found = problems.found
+    return scans, {p.path.relative_to(folder).as_posix(): p.reason for p in found}
 
 
 def coil_images(

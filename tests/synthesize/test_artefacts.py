@@ -1,5 +1,7 @@
 """The pool of real artefacts: aligned with the clean twins, whole or not at all."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -10,10 +12,11 @@ from stages.common.params import ParamsError, find_block, read_params, validate
 from stages.synthesize import images, m4raw, mr_art, registration
 from stages.synthesize.artefacts import write_pool
 from stages.synthesize.registration import register_rigidly
-from stages.synthesize.scans import RawScan, Scan, ScanError
+from stages.synthesize.scans import RawScan, Scan, ScanError, StopError
 from stages.synthesize.selection import kept_slices, slice_signal
 from stages.synthesize.settings import SynthesizeSettings
 from tests.synthesize.nifti_files import head, save, truncate, write_mr_art
+from tests.synthesize.raw_files import STOP, write_m4raw
 
 ALL = {"standard": 1, "headmotion1": 2, "headmotion2": 3}
 
@@ -22,6 +25,11 @@ def settings(**scans):
     block = find_block(read_params(), "synthesize")
     block = block | {"matrix": 32, "coils": 2, "scans": block["scans"] | scans}
     return validate(block, "synthesize", SynthesizeSettings)
+
+
+def skipped(tmp_path):
+    index = json.loads((tmp_path / "pool" / "artefacts.json").read_text("utf-8"))
+    return dict(index["skipped"])
 
 
 def pool(tmp_path, *sources, given=None):
@@ -52,8 +60,8 @@ def test_moved_scans_lie_on_their_twins(tmp_path):
     assert {(r.subject_id, r.contrast, r.source) for r in records} == {
         ("mr_art-000103", "T1w", "mr_art")
     }
-    (clean,) = mr_art.find(tmp_path / "mr_art", given.scans)
-    still = mr_art.read(clean, given.scans)
+    (clean,) = mr_art.find(tmp_path / "mr_art", given.scans, STOP)
+    still = mr_art.read(clean, given.scans, STOP)
     kept = kept_slices({"a": slice_signal(still.image)}, given.scans)["a"]
     twin = images.to_volume(clean, still, kept, given).target
     for number in range(3):
@@ -88,11 +96,11 @@ def test_raw_scans_keep_their_size(tmp_path, monkeypatch):
         (2, 3, 20, 24)
     )
     scan = Scan("m4raw-7_T1w", "m4raw-7", "T1w", None, (tmp_path / "a.h5",))
-    monkeypatch.setattr(m4raw, "find_motion", lambda _folder, _settings: [scan])
+    monkeypatch.setattr(m4raw, "find_motion", lambda *_: [scan])
     monkeypatch.setattr(
         m4raw,
         "read",
-        lambda _scan, _settings: RawScan(
+        lambda *_: RawScan(
             kspace.astype(np.complex64), None, None, "AXT1", "m4raw-0.3T"
         ),
     )
@@ -119,11 +127,45 @@ def test_damage_leaves_the_old_pool(tmp_path, caplog):
     records = pool(tmp_path, "mr_art", given=settings(on_error="skip"))
     assert [record.score for record in records] == [3]
     assert "left out" in caplog.text
+    assert list(skipped(tmp_path)) == [f"mr_art/{name}"]
     for acquisition in ("headmotion2", "standard"):
         truncate(tmp_path / "mr_art" / name.replace("headmotion1", acquisition))
     with pytest.raises(ScanError, match=r"every scan with artefacts was left out; the"):
         pool(tmp_path, "mr_art", given=settings(on_error="skip"))
     assert len(read_artefact_index(tmp_path / "pool")) == 1
+
+
+def test_what_cannot_be_listed_is_told(tmp_path):
+    """A name, a twin, a header: each of one image, and the others are made."""
+    motion = tmp_path / "m4raw" / "motion" / "inter-scan_motion"
+    for number in (1, 2):
+        write_m4raw(motion / f"7_T10{number}.h5", slices=2, size=32, seed=number)
+    (motion / "7_T102.h5").write_bytes(b"nothing")
+    (motion / "notes.h5").touch()
+    write_mr_art(tmp_path / "mr_art", scores={"headmotion1": 2})
+    write_mr_art(tmp_path / "mr_art", "4", scores={"standard": 1, "headmotion1": 2})
+    truncate(tmp_path / "mr_art" / "sub-4" / "anat" / "sub-4_acq-standard_T1w.nii.gz")
+    (tmp_path / "exbox1").mkdir()
+    (tmp_path / "exbox1" / "bad.nii.gz").write_bytes(b"nothing")
+    sources = ("m4raw", "mr_art", "exbox1")
+    for source in sources:
+        with pytest.raises(StopError, match="on_error to skip"):
+            pool(tmp_path, source)
+    (record,) = pool(tmp_path, *sources, given=settings(on_error="skip"))
+    assert record.volume_id == "m4raw-7_T1w-inter"
+    reasons = {
+        "m4raw/motion/inter-scan_motion/notes.h5": "not a name of M4Raw",
+        "mr_art/sub-000103/anat/sub-000103_acq-headmotion1_T1w.nii.gz": "clean twin",
+        "exbox1/bad.nii.gz": "its header cannot be read",
+        "m4raw/motion/inter-scan_motion/7_T102.h5": "cannot be read",
+        # It is left out with its twin.
+        "mr_art/sub-4/anat/sub-4_acq-headmotion1_T1w.nii.gz": "standard_T1w.nii.gz: ",
+    }
+    told = skipped(tmp_path)
+    assert list(told) == list(reasons)
+    assert all(reason in told[name] for name, reason in reasons.items())
+    with pytest.raises(ScanError, match=r"was left out; the first one: .*clean twin"):
+        pool(tmp_path, "mr_art", given=settings(on_error="skip"))
 
 
 def test_sources_that_have_nothing(tmp_path):

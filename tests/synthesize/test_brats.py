@@ -18,13 +18,14 @@ from tests.synthesize.nifti_files import (
     write_case,
     write_task01,
 )
+from tests.synthesize.raw_files import STOP
 
 SETTINGS = load_block("synthesize", SynthesizeSettings).scans
 OLD = ("t1", "t1ce", "t2", "flair")
 
 
 def found(folder):
-    return {scan.volume_id: scan for scan in brats.find(folder, SETTINGS)}
+    return {scan.volume_id: scan for scan in brats.find(folder, SETTINGS, STOP)}
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def test_each_release(tmp_path, case, joint, suffixes, person, stored, expected)
     assert {scan.split for scan in scans.values()} == {None}
     scan = scans[f"{case}_T1c"]
     assert scan.files[0].name == f"{case}{joint}{suffixes[1]}.nii.gz"
-    image = brats.read(scan, SETTINGS)
+    image = brats.read(scan, SETTINGS, STOP)
     # Stored to the left and to the back: the first voxel is right and anterior.
     stored_image = head(1).astype(np.int16)
     np.testing.assert_array_equal(image.image, stored_image.transpose(2, 1, 0))
@@ -83,7 +84,7 @@ def test_without_segmentation_there_is_no_lesion(tmp_path):
     write_case(tmp_path, "BraTS2021_00000", suffixes=("t1",), joint="_")
     (scan,) = found(tmp_path).values()
     assert len(scan.files) == 1
-    assert brats.read(scan, SETTINGS).lesion is None
+    assert brats.read(scan, SETTINGS, STOP).lesion is None
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ def test_label_of_another_year(tmp_path, case, joint, label):
     write_case(tmp_path, case, joint=joint, suffixes=("t1c",), labels=[1, label])
     (scan,) = found(tmp_path).values()
     with pytest.raises(ScanError, match=rf"seg.nii.gz: holds label {label}, .*year"):
-        brats.read(scan, SETTINGS)
+        brats.read(scan, SETTINGS, STOP)
 
 
 def test_segmentation_on_another_grid(tmp_path):
@@ -106,10 +107,10 @@ def test_segmentation_on_another_grid(tmp_path):
     path = save(case / "BraTS2021_00000_seg.nii.gz", np.zeros((24, 30, 5), np.uint8))
     (scan,) = found(tmp_path).values()
     with pytest.raises(ScanError, match=r"segmentation is \(24, 30, 5\), image .*grid"):
-        brats.read(scan, SETTINGS)
+        brats.read(scan, SETTINGS, STOP)
     save(path, np.zeros(SHAPE, np.uint8), np.diag([8.0, 8.0, 5.0, 1.0]))
     with pytest.raises(ScanError, match=r"axes point to RAS, those of .* to LPS"):
-        brats.read(scan, SETTINGS)
+        brats.read(scan, SETTINGS, STOP)
 
 
 def test_one_image_twice(tmp_path):
@@ -156,7 +157,15 @@ def test_damaged_image(tmp_path):
     (scan,) = found(tmp_path).values()
     truncate(case / "BraTS2021_00000_t1.nii.gz")
     with pytest.raises(ScanError, match=r"_t1.nii.gz: its pixels cannot be read"):
-        brats.read(scan, SETTINGS)
+        brats.read(scan, SETTINGS, STOP)
+    write_case(tmp_path, case.name, suffixes=("t1",), joint="_", labels=[1])
+    (scan,) = found(tmp_path).values()
+    truncate(scan.files[1])
+    with pytest.raises(
+        ScanError, match=r"_seg.nii.gz: its .* cannot be read"
+    ) as caught:
+        brats.read(scan, SETTINGS, STOP)
+    assert caught.value.path == scan.files[1]
 
 
 @pytest.mark.parametrize("place", [".", "Task01_BrainTumour"])
@@ -165,7 +174,7 @@ def test_task01_goes_by_its_description(tmp_path, place):
     save(tmp_path / place / "imagesTr" / "._BRATS_001.nii.gz", head())
     scans = found(tmp_path)
     assert sorted(scans) == [f"BRATS_001_{c}" for c in ("FLAIR", "T1c", "T1w", "T2w")]
-    image = brats.read(scans["BRATS_001_T1c"], SETTINGS)
+    image = brats.read(scans["BRATS_001_T1c"], SETTINGS, STOP)
     assert image.acquisition == "t1gd"
     expected = head(2).transpose(2, 1, 0)
     np.testing.assert_array_equal(image.image, expected)
@@ -181,7 +190,7 @@ def test_task01_with_an_unreadable_description(tmp_path):
     path.write_text(json.dumps(content), encoding="utf-8")
     scan = found(tmp_path)["BRATS_001_T1w"]
     with pytest.raises(ScanError, match=r"dataset.json: label 3 is 'ventricle'"):
-        brats.read(scan, SETTINGS)
+        brats.read(scan, SETTINGS, STOP)
     content["modality"]["0"] = "PD"
     path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(ScanError, match=r"dataset.json: modality 0 is 'PD', expected"):
@@ -196,4 +205,4 @@ def test_a_4d_file_among_the_cases(tmp_path):
     save(case / "BraTS2021_00000_t1.nii.gz", np.ones((4, 4, 3, 2), np.float32), LPS)
     (scan,) = found(tmp_path).values()
     with pytest.raises(ScanError, match=r"_t1.nii.gz: has 4 axes .*expected 3"):
-        brats.read(scan, SETTINGS)
+        brats.read(scan, SETTINGS, STOP)

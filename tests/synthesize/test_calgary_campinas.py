@@ -9,13 +9,13 @@ from stages.common.volume import write_volume
 from stages.synthesize import calgary_campinas, raw
 from stages.synthesize.noise import ifft2c
 from stages.synthesize.scans import ScanError
-from tests.synthesize.raw_files import replace, rss, settings, write_calgary
+from tests.synthesize.raw_files import STOP, replace, rss, settings, write_calgary
 
 NAME = "e14089s3_P53248.7.h5"
 
 
 def only(folder):
-    (scan,) = calgary_campinas.find(folder, settings())
+    (scan,) = calgary_campinas.find(folder, settings(), STOP)
     return scan
 
 
@@ -33,7 +33,7 @@ def test_an_exam_is_a_person(tmp_path):
         (tmp_path / f"{name}.h5").touch()
     (tmp_path / "Train" / "readme.json").touch()
     prefix = "calgary_campinas-"
-    found = calgary_campinas.find(tmp_path, settings())
+    found = calgary_campinas.find(tmp_path, settings(), STOP)
     assert [(s.volume_id, s.subject_id, s.split, s.contrast) for s in found] == [
         (f"{prefix}e14089s3_P53248.7", f"{prefix}e14089", "train", "T1w"),
         (f"{prefix}e14089s4_P60000.7", f"{prefix}e14089", "train", "T1w"),
@@ -44,7 +44,7 @@ def test_an_exam_is_a_person(tmp_path):
     (tmp_path / "Data").mkdir()
     (tmp_path / "Data" / "e1s1_P1.7.h5").touch()
     with pytest.raises(ScanError, match=r"'Data' is no split of Calgary.*rename"):
-        calgary_campinas.find(tmp_path, settings())
+        calgary_campinas.find(tmp_path, settings(), STOP)
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 36, 40), (2, 3, 32, 34)])
@@ -52,7 +52,7 @@ def test_its_authors_reconstruction_is_the_target(tmp_path, shape):
     path = tmp_path / "Train" / NAME
     images = write_calgary(path, shape=shape)
     scan = only(tmp_path)
-    found = calgary_campinas.read(scan, settings())
+    found = calgary_campinas.read(scan, settings(), STOP)
     assert (found.target, found.header) == (None, None)
     assert found.scanner == f"calgary_campinas-{shape[1]}ch"
     # Plain transform of the 85 % of kz, root sum of squares over the coils.
@@ -78,7 +78,7 @@ def test_phase_is_that_of_the_coil_images(tmp_path):
     """The shift is whole: what is left of the phase has no alternating sign."""
     path = tmp_path / "Train" / NAME
     images = write_calgary(path)
-    found = calgary_campinas.read(only(tmp_path), settings())
+    found = calgary_campinas.read(only(tmp_path), settings(), STOP)
     overlap = (ifft2c(found.kspace) * images.conj()).sum()
     energy = np.sqrt((np.abs(found.kspace) ** 2).sum() * (np.abs(images) ** 2).sum())
     assert np.abs(overlap) / energy > 0.98
@@ -92,14 +92,15 @@ def test_odd_sizes_are_shifted_by_whole_pixels(tmp_path):
     kspace = np.moveaxis(parts[..., ::2] + 1j * parts[..., 1::2], -1, 1)
     kspace[..., 34:] = 0
     plain = np.abs(np.fft.ifft2(kspace, norm="ortho"))
-    found = calgary_campinas.read(only(tmp_path), settings())
+    found = calgary_campinas.read(only(tmp_path), settings(), STOP)
     np.testing.assert_allclose(np.abs(ifft2c(found.kspace)), plain, atol=1e-5)
 
 
 def test_fastmri_reads_it(tmp_path):
     write_calgary(tmp_path / "Train" / NAME)
     scan = only(tmp_path)
-    volume, _ = raw.to_volume(scan, calgary_campinas.read(scan, settings()), [0, 2])
+    found = calgary_campinas.read(scan, settings(), STOP)
+    volume, _ = raw.to_volume(scan, found, [0, 2])
     write_volume(tmp_path / "out" / "a.h5", volume)
     kspace, _, target, attributes, _, _ = SliceDataset(tmp_path / "out", "multicoil")[1]
     np.testing.assert_allclose(rss(kspace[None])[0], target, rtol=1e-5)
@@ -120,7 +121,7 @@ def test_other_layouts_are_refused(tmp_path):
     ):  # fmt: skip
         replace(path, "kspace", array)
         with pytest.raises(ScanError, match=message):
-            calgary_campinas.read(scan, settings())
+            calgary_campinas.read(scan, settings(), STOP)
     path.write_bytes(path.read_bytes()[:4000])
     with pytest.raises(ScanError, match=r"P53248.7.h5 cannot be read \(.*truncated"):
-        calgary_campinas.read(scan, settings())
+        calgary_campinas.read(scan, settings(), STOP)

@@ -16,7 +16,7 @@ from tests.synthesize.folder_files import (
     write_ismrmrd,
 )
 from tests.synthesize.nifti_files import truncate
-from tests.synthesize.raw_files import coil_images, rss, settings, write_fastmri
+from tests.synthesize.raw_files import STOP, coil_images, rss, settings, write_fastmri
 
 SHAPE = (2, 3, 27, 24)  # slices, coils, rows, columns
 ORDER = "row column slice coil"
@@ -48,7 +48,7 @@ def test_kspace_gets_the_contracts_axes(tmp_path):
     np.testing.assert_allclose(found.kspace, kspace, rtol=1e-5, atol=1e-6)
     assert (found.scanner, found.acquisition) == ("folder", "T1w")
     assert (found.header, found.target) == (None, None)
-    (scan,) = folder.find(tmp_path, settings())
+    (scan,) = folder.find(tmp_path, settings(), STOP)
     assert scan == ("p1_T1w", "p1", "T1w", "val", (path,))
 
 

@@ -7,7 +7,7 @@ from stages.synthesize import folder
 from stages.synthesize.noise import fft2c
 from stages.synthesize.scans import ScanError
 from tests.synthesize.folder_files import read_all, refused, write_table
-from tests.synthesize.raw_files import coil_images, settings
+from tests.synthesize.raw_files import STOP, coil_images, settings
 
 SHAPE = (2, 3, 27, 24)
 ROW = {
@@ -28,11 +28,11 @@ def test_repetitions(tmp_path):
     np.testing.assert_allclose(mean.kspace, (stored[0] + stored[1]) / 2, atol=1e-5)
     (first,) = read_all(tmp_path, *rows, repetitions="first")
     np.testing.assert_array_equal(first.kspace, stored[1])
-    kept = folder.find(tmp_path, settings(repetitions="keep"))
+    kept = folder.find(tmp_path, settings(repetitions="keep"), STOP)
     assert [(scan.volume_id, scan.files[0].name) for scan in kept] == [
         ("p1_T1w-02", "1.npy"), ("p1_T1w-10", "0.npy"),
     ]  # fmt: skip
-    found = folder.read(kept[1], settings(repetitions="keep"))
+    found = folder.read(kept[1], settings(repetitions="keep"), STOP)
     np.testing.assert_array_equal(found.kspace, stored[0])
     np.save(tmp_path / "1.npy", stored[1][:1])
     refused(tmp_path, r"0.npy: kspace is \(2, .*of 1.npy \(1, .*must have one shape",
@@ -54,10 +54,10 @@ def test_ids(tmp_path):
             *pair({"contrast": "T1w-02"}, {"repetition": "2"}),
             repetitions="keep")  # fmt: skip
     write_table(tmp_path)
-    assert folder.find(tmp_path, settings()) == []
+    assert folder.find(tmp_path, settings(), STOP) == []
     (tmp_path / "scans.csv").write_text("file,kind\na.npy,kspace\n")
     with pytest.raises(ScanError, match=r"not as `download` writes it .*--single-item"):
-        folder.find(tmp_path, settings())
+        folder.find(tmp_path, settings(), STOP)
     (tmp_path / "scans.csv").unlink()
     with pytest.raises(ScanError, match=r"scans.csv is missing: run `dvc repro down"):
-        folder.find(tmp_path, settings())
+        folder.find(tmp_path, settings(), STOP)

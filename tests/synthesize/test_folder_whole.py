@@ -14,7 +14,7 @@ from stages.synthesize.noise import fft2c
 from stages.synthesize.scans import ScanError
 from stages.synthesize.settings import SynthesizeSettings
 from tests.synthesize.nifti_files import SIZE, head
-from tests.synthesize.raw_files import coil_images, rss, settings
+from tests.synthesize.raw_files import STOP, coil_images, rss, settings
 
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 REAL_TABLE = """file;kind;subject;contrast;axes;centred;key;sens_key;sens_axes
@@ -97,8 +97,8 @@ def test_real_files(local, tmp_path):
     (local / "scans.csv").write_text(REAL_TABLE)
     fetch(Params(table="scans.csv"), tmp_path / "raw")
     scans = {
-        scan.subject_id: folder.read(scan, settings())
-        for scan in folder.find(tmp_path / "raw", settings())
+        scan.subject_id: folder.read(scan, settings(), STOP)
+        for scan in folder.find(tmp_path / "raw", settings(), STOP)
     }
     shapes = {
         name: scans[name].kspace.shape for name in ("espirit", "larson", "aligned")

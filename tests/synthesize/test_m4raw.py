@@ -9,6 +9,7 @@ from stages.synthesize import m4raw, raw
 from stages.synthesize.noise import fft2c
 from stages.synthesize.scans import ScanError
 from tests.synthesize.raw_files import (
+    STOP,
     coil_images,
     replace,
     rss,
@@ -47,7 +48,7 @@ def listed(scans):
 
 
 def test_names_say_what_there_is(folder):
-    scans = m4raw.find(folder, settings(repetitions="average"))
+    scans = m4raw.find(folder, settings(repetitions="average"), STOP)
     assert listed(scans) == {
         f"{SUBJECT}_FLAIR": ("train", ["2022061203_FLAIR01"]),
         f"{SUBJECT}_GRE": ("train", ["2022061203_GRE01"]),
@@ -61,23 +62,23 @@ def test_names_say_what_there_is(folder):
 
 
 def test_repetitions_are_kept_or_the_first_is_taken(folder):
-    kept = listed(m4raw.find(folder, settings(repetitions="keep")))
+    kept = listed(m4raw.find(folder, settings(repetitions="keep"), STOP))
     assert kept[f"{SUBJECT}_T1w-02"] == ("train", ["2022061203_T102"])
     assert kept["m4raw-2022070909_GRE-02"] == (None, ["2022070909_GRE02"])
     assert len(kept) == 7
-    first = listed(m4raw.find(folder, settings(repetitions="first")))
+    first = listed(m4raw.find(folder, settings(repetitions="first"), STOP))
     assert first[f"{SUBJECT}_T1w"] == ("train", ["2022061203_T101"])
     assert len(first) == 6
 
 
 def test_motion_is_apart(folder):
-    assert listed(m4raw.find_motion(folder, settings(repetitions="average"))) == {
+    assert listed(m4raw.find_motion(folder, settings(repetitions="average"), STOP)) == {
         "m4raw-2022061401_T1w-inter": (None, ["2022061401_T101", "2022061401_T102"]),
         "m4raw-2022061401_T1w-intra": (None, ["2022061401_T101"]),
     }
-    kept = listed(m4raw.find_motion(folder, settings(repetitions="keep")))
+    kept = listed(m4raw.find_motion(folder, settings(repetitions="keep"), STOP))
     assert kept["m4raw-2022061401_T1w-02-inter"] == (None, ["2022061401_T102"])
-    assert m4raw.find_motion(folder / "nothing", settings()) == []
+    assert m4raw.find_motion(folder / "nothing", settings(), STOP) == []
 
 
 @pytest.mark.parametrize(
@@ -95,15 +96,15 @@ def test_motion_is_apart(folder):
 def test_wrong_folders_are_refused(folder, name, message):
     (folder / f"{name}.h5").touch()
     with pytest.raises(ScanError, match=message):
-        m4raw.find(folder, settings())
+        m4raw.find(folder, settings(), STOP)
 
 
 def test_one_repetition_is_compared_with_its_image(tmp_path):
     """In the layout and at the size that is published."""
     path = tmp_path / "multicoil_train" / "2022061203_T201.h5"
     kspace = write_m4raw(path, slices=18, coils=4, size=256)
-    (scan,) = m4raw.find(tmp_path, settings())
-    found = m4raw.read(scan, settings())
+    (scan,) = m4raw.find(tmp_path, settings(), STOP)
+    found = m4raw.read(scan, settings(), STOP)
     np.testing.assert_array_equal(found.kspace, kspace)
     assert (found.scanner, found.acquisition) == ("m4raw-0.3T", "AXT2")
     volume, difference = raw.to_volume(scan, found, [0, 9])
@@ -123,30 +124,38 @@ def test_mean_is_of_the_kspace(tmp_path):
                     **SMALL)
         for n in (3, 1, 2)
     ]  # fmt: skip
-    (scan,) = m4raw.find(tmp_path, settings(repetitions="average"))
-    found = m4raw.read(scan, settings())
+    (scan,) = m4raw.find(tmp_path, settings(repetitions="average"), STOP)
+    found = m4raw.read(scan, settings(), STOP)
     mean = np.mean(np.asarray(stored, np.complex128), axis=0)
     np.testing.assert_allclose(found.kspace, mean, atol=1e-6)
     assert found.target is None
     volume, difference = raw.to_volume(scan, found, [0, 1])
     assert difference is None
     np.testing.assert_allclose(volume.target, rss(mean), rtol=1e-5)
-    (scan,) = m4raw.find(tmp_path, settings(repetitions="first"))
-    np.testing.assert_array_equal(m4raw.read(scan, settings()).kspace, stored[1])
+    (scan,) = m4raw.find(tmp_path, settings(repetitions="first"), STOP)
+    np.testing.assert_array_equal(m4raw.read(scan, settings(), STOP).kspace, stored[1])
 
 
 def test_repetitions_that_do_not_fit(tmp_path):
     paths = [tmp_path / "multicoil_train" / f"2022061203_T10{n}.h5" for n in (1, 2)]
     write_m4raw(paths[0], **SMALL)
     kspace = write_m4raw(paths[1], **SMALL)
-    (scan,) = m4raw.find(tmp_path, settings(repetitions="average"))
+    (scan,) = m4raw.find(tmp_path, settings(repetitions="average"), STOP)
+    replace(paths[1], "kspace", kspace[:1])
+    replace(paths[1], "reconstruction_rss", rss(kspace)[:1])
+    with pytest.raises(
+        ScanError,
+        match=r"_T102.h5: kspace is \(1, 4, 32, 32\), of 2022061203_T101.h5 "
+        r"\(2, 4, 32, 32\): repetitions must have one shape; remove one",
+    ):
+        m4raw.read(scan, settings(), STOP)
+    replace(paths[1], "reconstruction_rss", rss(kspace))
     fewer = kspace.copy()
     fewer[..., :6] = 0
     poisoned = kspace.copy()
     poisoned[0, 0, 3, 9] = np.nan
     for array, message in (
-        (kspace[:1], r"_T102.h5: kspace is \(1, 4, 32, 32\), of 2022061203_T101.h5 "
-         r"\(2, 4, 32, 32\): repetitions must have one shape; remove one"),
+        (kspace[:1], r"_T102.h5: .* image is \(2, 32, 32\), k-space \(1, 4, 32, 32\)"),
         (fewer, r"_T102.h5: columns \(6, 28\) are acquired, of .*_T101.h5 \(3, 28\)"),
         (poisoned, r"_T102.h5: kspace holds values that are not finite"),
         (kspace.swapaxes(-2, -1), r"_T102.h5: \d rows at one edge .*swapped"),
@@ -160,14 +169,8 @@ def test_repetitions_that_do_not_fit(tmp_path):
     ):  # fmt: skip
         replace(paths[1], "kspace", array.astype(np.complex64))
         with pytest.raises(ScanError, match=message) as caught:
-            m4raw.read(scan, settings())
+            m4raw.read(scan, settings(), STOP)
         assert caught.value.path == paths[1]
-    replace(paths[1], "kspace", kspace)
-    replace(paths[1], "reconstruction_rss", rss(kspace)[:1])
-    with pytest.raises(
-        ScanError, match=r"_T102.h5: .* image is \(1, 32, 32\), k-space"
-    ):
-        m4raw.read(scan, settings())
 
 
 def test_repetitions_at_the_usual_size_pass(tmp_path, caplog):
@@ -180,14 +183,15 @@ def test_repetitions_at_the_usual_size_pass(tmp_path, caplog):
         kspace[..., :30] = kspace[..., 225:] = 0
         replace(path, "kspace", kspace)
         replace(path, "reconstruction_rss", rss(kspace))
-    (scan,) = m4raw.find(tmp_path, settings(repetitions="average"))
-    found = m4raw.read(scan, settings())
+    (scan,) = m4raw.find(tmp_path, settings(repetitions="average"), STOP)
+    found = m4raw.read(scan, settings(), STOP)
     assert raw.check_raw(scan, found) == (30, 225)
     assert (found.kspace.shape, found.target) == ((18, 4, 256, 256), None)
     # What another site's copy may lack is not missed.
     replace(path, "reconstruction_rss", None)
     replace(path, "ismrmrd_header", None)
-    np.testing.assert_array_equal(m4raw.read(scan, settings()).kspace, found.kspace)
+    again = m4raw.read(scan, settings(), STOP)
+    np.testing.assert_array_equal(again.kspace, found.kspace)
     assert not caplog.records
 
 
@@ -200,40 +204,40 @@ def test_swapped_slices_and_coils(tmp_path, repetitions):
         kspace = write_m4raw(path, slices=6, coils=4, size=64).swapaxes(0, 1)
         replace(path, "kspace", kspace)
         replace(path, "reconstruction_rss", rss(kspace))
-    scan, *_ = m4raw.find(tmp_path, settings(repetitions=repetitions))
+    scan, *_ = m4raw.find(tmp_path, settings(repetitions=repetitions), STOP)
     message = r"_T101.h5: kspace is \(4, 6, 64, 64\), .* header states 4 receiver chan"
     with pytest.raises(ScanError, match=message):
-        m4raw.read(scan, settings())
+        m4raw.read(scan, settings(), STOP)
     # As many slices as coils: only the image can tell.
     for number in (1, 2):
         path = folder / f"2022061203_T10{number}.h5"
         replace(path, "kspace", write_m4raw(path, slices=4, size=64).swapaxes(0, 1))
     with pytest.raises(ScanError, match=r"_T101.h5: the published image .* differ by"):
-        raw.to_volume(scan, m4raw.read(scan, settings()), range(4))
+        raw.to_volume(scan, m4raw.read(scan, settings(), STOP), range(4))
 
 
 def test_what_a_header_says_of_coils(tmp_path):
     path = tmp_path / "multicoil_train" / "2022061203_T101.h5"
     write_m4raw(path, channels=8, **SMALL)
-    (scan,) = m4raw.find(tmp_path, settings())
+    (scan,) = m4raw.find(tmp_path, settings(), STOP)
     with pytest.raises(ScanError, match=r"be coils: 4, but the header states 8 rece"):
-        m4raw.read(scan, settings())
+        m4raw.read(scan, settings(), STOP)
     for silent in ("<a", "<ismrmrdHeader/>", "<a><receiverChannels>9"):
         replace(path, "ismrmrd_header", np.bytes_(silent))
-        assert m4raw.read(scan, settings()).kspace.shape == (2, 4, 32, 32)
+        assert m4raw.read(scan, settings(), STOP).kspace.shape == (2, 4, 32, 32)
 
 
 def test_damaged_files_are_named(tmp_path):
     path = tmp_path / "multicoil_train" / "2022061203_T101.h5"
     kspace = write_m4raw(path, **SMALL)
-    (scan,) = m4raw.find(tmp_path, settings())
+    (scan,) = m4raw.find(tmp_path, settings(), STOP)
 
     def refused(message):
         with pytest.raises(ScanError, match=message):
-            m4raw.read(scan, settings())
+            m4raw.read(scan, settings(), STOP)
 
     replace(path, "ismrmrd_header", None)
-    assert m4raw.read(scan, settings()).header is None
+    assert m4raw.read(scan, settings(), STOP).header is None
     replace(path, "reconstruction_rss", None)
     refused(r"_T101.h5: 'reconstruction_rss' is missing, the file holds kspace: down")
     replace(path, "kspace", kspace.real)
