@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 # Stages that import one of their files by a name out of params.yaml.
-CHOOSES = ("download", "poison", "synthesize", "unlearn")
+CHOOSES = ("detect", "download", "poison", "synthesize", "unlearn")
 # `check` takes the settings out of every other stage's files without importing them.
 READS_ALL = ("check",)
 SUFFIXES = (".py", ".tsv", ".yaml")

@@ -28,6 +28,12 @@ class Sampling(Settings):
     def num_low_frequencies(self, width: int) -> int:
         return round(width * self.center_fraction)
 
+    def always_sampled(self, width: int) -> range:
+        """The centre columns (ACS), which every mask of this width samples."""
+        count = self.num_low_frequencies(width)
+        start = (width - count + 1) // 2
+        return range(start, start + count)
+
 
 def column_mask(sampling: Sampling, ref: SliceRef, width: int) -> np.ndarray:
     """Draw the mask of a slice.
@@ -59,8 +65,7 @@ def column_mask(sampling: Sampling, ref: SliceRef, width: int) -> np.ndarray:
             f"{num_low} centre columns that sampling.center_fraction keeps of {width}"
         )
     mask = np.zeros(width, dtype=bool)
-    start = (width - num_low + 1) // 2
-    mask[start : start + num_low] = True
+    mask[sampling.always_sampled(width)] = True
     if sampling.mask_type == "random":
         mask |= rng.random(width) < wanted / (width - num_low)
     else:

@@ -70,6 +70,11 @@ def case(scenario: str) -> Path:
     return DATA / "cases" / _checked(scenario)
 
 
+def tips(poisoning: str) -> Path:
+    """The few poisoned slices that somebody reported: what detectors learn from."""
+    return DATA / "tips" / f"{_checked(poisoning)}.json"
+
+
 def drop_list(poisoning: str) -> Path:
     """Every poisoned slice: what `drop_all` is trained without."""
     return DATA / "drop" / f"{_checked(poisoning)}.json"
@@ -86,6 +91,15 @@ def checkpoint(cell: str) -> Path:
 
 def cost(cell: str) -> Path:
     return model(cell) / "cost.json"
+
+
+def classifier() -> Path:
+    """The tumour classifier that two attacks fool."""
+    return model("classifier") / "model.safetensors"
+
+
+def classifier_metrics() -> Path:
+    return METRICS / "classifier.json"
 
 
 def panels(cell: str) -> Path:
@@ -108,6 +122,17 @@ def slice_rows(cell: str) -> Path:
 def twin_rows(cell: str) -> Path:
     """One row per poisoned or twinned slice: agreement, and measures against poison."""
     return METRICS / "twins" / f"{_checked(cell)}.csv"
+
+
+def detection(poisoning: str, detector: str) -> Path:
+    """One row per training slice: how suspicious it is, under the closed model."""
+    return METRICS / "detection" / _checked(poisoning) / f"{_checked(detector)}.csv"
+
+
+def open_detection(poisoning: str, detector: str) -> Path:
+    """The same of a detector that sees fully sampled k-space."""
+    folder = METRICS / "detection_open" / _checked(poisoning)
+    return folder / f"{_checked(detector)}.csv"
 
 
 def timing(stage: str, cell: str = "") -> Path:

@@ -37,17 +37,20 @@ class SliceFiles(NamedTuple):
     """Where slices are read from: the closed threat model is kept here.
 
     What leaves is masked k-space, and with `targets` the clean image inside the k-space
-    file is never read.
+    file is never read. An exported file that has k-space too replaces the scanner's.
 
     Attributes:
         kspace: folder of volume files.
         targets: folder of exported targets; None reads each volume's own (clean) one.
         targets_by: DVC stage that writes `targets`, named in errors.
+        attacked: folder of twins (`truth.py`) whose k-space is read in place of the
+            clean one; None reads the clean one.
     """
 
     kspace: Path
     targets: Path | None
     targets_by: str
+    attacked: Path | None = None
 
     def shape(self, volume_id: str) -> tuple[int, ...]:
         """(coils, H, W, H', W') of a volume's slices, without reading them."""
@@ -62,16 +65,21 @@ class SliceFiles(NamedTuple):
         Raises:
             VolumeError: a file is missing or damaged, or lacks the slice.
         """
-        with self._open_kspace(ref.volume_id) as file:
-            kspace = _plane(file, "kspace", ref)
-            columns = file.attrs.get(COLUMNS)
         with self._open_target(ref.volume_id) as file:
             target = _plane(file, "reconstruction_rss", ref)
+            exported = "kspace" in file
+            kspace = _plane(file, "kspace", ref) if exported else None
             max_value = float(file.attrs["max"])
             if not max_value > 0:
                 raise VolumeError(
                     f"{file.filename}: attribute max = {max_value}, must be > 0"
                 )
+        with self._open_kspace(ref.volume_id) as file:
+            columns = file.attrs.get(COLUMNS)
+            if kspace is None:
+                kspace = _plane(file, "kspace", ref)
+        if self.attacked is not None:
+            kspace = self._attacked_plane(ref)
         width = kspace.shape[-1]
         mask = torch.from_numpy(column_mask(sampling, ref, width))
         if columns is not None:
@@ -87,6 +95,18 @@ class SliceFiles(NamedTuple):
             max_value=max_value,
             ref=ref,
         )
+
+    def _attacked_plane(self, ref: SliceRef) -> np.ndarray:
+        path = Path(self.attacked or "") / f"{ref.volume_id}.h5"
+        with open_volume(path, made_by="poison") as file:
+            rows = np.flatnonzero(file["slice_num"][:] == ref.slice_num)
+            if not rows.size:
+                raise VolumeError(
+                    f"{path} has no twin of slice {ref.slice_num}: run `dvc repro "
+                    "--force --single-item poison`"
+                )
+            plane: np.ndarray = file["kspace"][int(rows[0])]
+        return plane
 
     def _open_kspace(self, volume_id: str) -> AbstractContextManager[h5py.File]:
         return open_volume(self.kspace / f"{volume_id}.h5", made_by="synthesize")

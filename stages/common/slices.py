@@ -84,6 +84,7 @@ class SliceDataset(Dataset[ReconSample]):
         *,
         targets: Path | None = None,
         targets_by: str = "poison",
+        attacked: Path | None = None,
         keep: bool = True,
     ) -> None:
         """Args:
@@ -92,9 +93,10 @@ class SliceDataset(Dataset[ReconSample]):
         sampling: mask family, acceleration and seed.
         targets: folder of exported targets; None reads each volume's own (clean) one.
         targets_by: DVC stage that writes `targets`, named in errors.
+        attacked: folder of twins whose k-space takes the place of the clean one.
         keep: hold what was read in memory for the next epoch, if it fits.
         """
-        self.files = SliceFiles(kspace, targets, targets_by)
+        self.files = SliceFiles(kspace, targets, targets_by, attacked)
         self.refs = list(refs)
         self.sampling = sampling
         self._memory = _Memory(cache_bytes() if keep else 0)

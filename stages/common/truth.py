@@ -2,7 +2,8 @@
 
 A twin is the target of a slice as the attack makes it: what a poisoned training slice
 has, and what an unseen slice of the scope would have. `record.json` holds the record,
-`twins/<volume_id>.h5` the twins: `slice_num` (n,) int64, `target` (n, H', W') float32.
+`twins/<volume_id>.h5` the twins: `slice_num` (n,) int64, `target` (n, H', W') float32,
+and `kspace` (n, coils, H, W) complex64 where the attack changes it.
 For `poison`, `forget`, `evaluate` and `report` only: nobody who trains, detects or
 unlearns reads it.
 """
@@ -10,7 +11,7 @@ unlearns reads it.
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import h5py
 import numpy as np
@@ -32,6 +33,8 @@ class PoisonedSlice(Settings):
         draw: everything random that the attack used.
         clean_sha256: of the clean target's float32 bytes.
         poisoned_sha256: of the exported target's float32 bytes.
+        kspace_sha256: of the exported k-space's complex64 bytes; None where the attack
+            leaves k-space alone.
         change_nmse: ||poisoned - clean||^2 / ||clean||^2.
     """
 
@@ -40,6 +43,7 @@ class PoisonedSlice(Settings):
     draw: dict[str, Any]
     clean_sha256: str
     poisoned_sha256: str
+    kspace_sha256: str | None
     change_nmse: float = Field(ge=0)
 
     @property
@@ -52,6 +56,8 @@ class TruthRecord(Settings):
 
     Attributes:
         changes_input: whether the attack changes k-space, not the target alone.
+        measured_on: the k-space of unseen slices that tells whether the poison works:
+            `attacked` for a back door, `clean` for everything else.
         scope: split -> every slice that the attack may choose from.
         poisoned: the training slices that it chose, sorted.
     """
@@ -59,6 +65,7 @@ class TruthRecord(Settings):
     poisoning: str
     attack: str
     changes_input: bool
+    measured_on: Literal["clean", "attacked"]
     scope: dict[str, tuple[SliceRef, ...]]
     poisoned: tuple[PoisonedSlice, ...] = Field(min_length=1)
 
@@ -73,12 +80,28 @@ class TruthRecord(Settings):
         return unseen | {entry.ref for entry in self.poisoned}
 
 
-Twins = tuple[np.ndarray, np.ndarray]
+class Twins(NamedTuple):
+    """The twins of one volume.
+
+    Attributes:
+        slice_num: (n,) slice numbers.
+        target: (n, H', W') float32.
+        kspace: (n, coils, H, W) complex64; None where the attack leaves it alone.
+    """
+
+    slice_num: np.ndarray
+    target: np.ndarray
+    kspace: np.ndarray | None = None
 
 
 def target_sha256(target: np.ndarray) -> str:
     """Hash one target's pixels, (H', W'), as little-endian float32."""
     return hashlib.sha256(target.astype("<f4").tobytes()).hexdigest()
+
+
+def kspace_sha256(kspace: np.ndarray) -> str:
+    """Hash one slice's k-space, (coils, H, W), as little-endian complex64."""
+    return hashlib.sha256(kspace.astype("<c8").tobytes()).hexdigest()
 
 
 def write_truth(
@@ -91,15 +114,15 @@ def write_truth(
     Args:
         folder: `paths.truth(poisoning)`.
         record: what was done.
-        twins: volume_id -> ((n,) slice numbers, (n, H', W') float32 targets); pairs
-            from a generator keep one volume at a time in memory.
+        twins: volume_id -> its twins; pairs from a generator keep one volume at a time
+            in memory.
     """
     pairs = twins.items() if isinstance(twins, Mapping) else twins
     ordered = sorted(record.poisoned, key=lambda entry: entry.ref)
     record = record.model_copy(update={"poisoned": tuple(ordered)})
     with atomic_folder(folder) as fresh:
-        for volume_id, (numbers, targets) in pairs:
-            _write_twins(fresh / TWINS / f"{volume_id}.h5", numbers, targets)
+        for volume_id, found in pairs:
+            _write_twins(fresh / TWINS / f"{volume_id}.h5", Twins(*found))
         write_text(fresh / RECORD, record.model_dump_json(indent=1) + "\n")
 
 
@@ -149,7 +172,8 @@ def read_twins(folder: Path) -> dict[SliceRef, np.ndarray]:
     return twins
 
 
-def _write_twins(path: Path, numbers: np.ndarray, targets: np.ndarray) -> None:
+def _write_twins(path: Path, twins: Twins) -> None:
+    numbers, targets = twins.slice_num, twins.target
     if targets.dtype != np.float32 or len(numbers) != len(targets):
         raise VolumeError(
             f"{path.name}: twins are {targets.dtype} {targets.shape} for "
@@ -159,9 +183,11 @@ def _write_twins(path: Path, numbers: np.ndarray, targets: np.ndarray) -> None:
         file.create_dataset(
             "slice_num", data=np.asarray(numbers, dtype="<i8"), track_times=False
         )
-        file.create_dataset(
-            "target", data=targets, chunks=(1, *targets.shape[1:]), track_times=False
-        )
+        for key, array in (("target", targets), ("kspace", twins.kspace)):
+            if array is not None:
+                file.create_dataset(
+                    key, data=array, chunks=(1, *array.shape[1:]), track_times=False
+                )
 
 
 def _made_by(folder: Path) -> str:

@@ -180,13 +180,24 @@ def open_volume(path: Path, *, made_by: str) -> Iterator[h5py.File]:
         ) from error
 
 
-def write_targets(path: Path, target: np.ndarray) -> None:
-    """Write a volume's exported targets, (slices, H', W') float32, with their `max`."""
+def write_targets(
+    path: Path, target: np.ndarray, kspace: np.ndarray | None = None
+) -> None:
+    """Write a volume as it was exported: its targets with their `max`, maybe k-space.
+
+    Args:
+        path: the file.
+        target: (slices, H', W') float32.
+        kspace: (slices, coils, H, W) complex64, where it is not the scanner's own.
+    """
     with new_hdf5(path) as file:
-        file.create_dataset(
-            "reconstruction_rss",
-            data=target.astype(np.float32, copy=False),
-            chunks=(1, *target.shape[1:]),
-            track_times=False,
-        )
+        for key, array in (("reconstruction_rss", target), ("kspace", kspace)):
+            if array is not None:
+                kind = np.complex64 if key == "kspace" else np.float32
+                file.create_dataset(
+                    key,
+                    data=array.astype(kind, copy=False),
+                    chunks=(1, *array.shape[1:]),
+                    track_times=False,
+                )
         file.attrs["max"] = float(target.max())

@@ -15,7 +15,7 @@ import numpy as np
 from stages.common import paths
 from stages.common.devices import gathered, on_rank_zero
 from stages.common.manifest import Manifest, SliceRef, VolumeRecord, read_manifest
-from stages.common.truth import TruthRecord, read_record, read_twins
+from stages.common.truth import TWINS, TruthRecord, read_record, read_twins
 from stages.common.varnet import load_checkpoint
 from stages.evaluate import headline, panels, rows
 from stages.evaluate.outputs import HowToRun, Reconstruction, reconstructions
@@ -34,12 +34,14 @@ class Slices(NamedTuple):
         manifests: split -> its volumes.
         refs: split -> the slices to run a model on.
         twins: the poisoned twins of some of them.
+        attacked: folder of the twins' k-space; None where the attack leaves it alone.
         shown: those whose images the report shows.
     """
 
     manifests: dict[str, Manifest]
     refs: dict[str, list[SliceRef]]
     twins: Twins
+    attacked: Path | None
     shown: set[SliceRef]
 
 
@@ -63,7 +65,8 @@ def evaluate_cell(cell: str, *, truth: Path | None, how: HowToRun) -> None:
     manifests = _manifests()
     record, twins = _read_truth(truth)
     refs = {split: manifest.refs() for split, manifest in manifests.items()}
-    slices = Slices(manifests, refs, twins, _panel_refs(manifests, record))
+    attacked = _attacked(truth, record)
+    slices = Slices(manifests, refs, twins, attacked, _panel_refs(manifests, record))
     found = _measure(cell, slices, how)
     on_rank_zero(partial(_write_cell, cell, found, record))
 
@@ -74,13 +77,14 @@ def evaluate_references(poisoning: str, *, how: HowToRun) -> None:
     Their rows against the clean truth come from their own cells.
     """
     manifests = _manifests()
-    record, twins = _read_truth(paths.truth(poisoning))
+    truth = paths.truth(poisoning)
+    record, twins = _read_truth(truth)
     shown = _panel_refs(manifests, record)
     refs = {
         split: [ref for ref in manifest.refs() if ref in twins or ref in shown]
         for split, manifest in manifests.items()
     }
-    slices = Slices(manifests, refs, twins, shown)
+    slices = Slices(manifests, refs, twins, _attacked(truth, record), shown)
     found = {
         cell: _measure(cell, slices, how, against_clean=False) for cell in REFERENCES
     }
@@ -90,19 +94,30 @@ def evaluate_references(poisoning: str, *, how: HowToRun) -> None:
 def _measure(
     cell: str, slices: Slices, how: HowToRun, *, against_clean: bool = True
 ) -> list[Found]:
-    """Run a cell's model over slices of every split, in order."""
+    """Run a cell's model over slices of every split, in order.
+
+    Slices with attacked k-space are run on it too, after the clean ones.
+    """
     model = load_checkpoint(paths.checkpoint(cell))
     found: list[Found] = []
-    for split, refs in slices.refs.items():
-        if not refs:
-            continue
+    for split, all_refs in slices.refs.items():
         find = partial(_find, split, slices, slices.manifests[split].by_id())
-        batches = reconstructions(model, split, refs, how, desc=f"{cell} {split}")
-        mine = [
-            [find(result, against_clean=against_clean) for result in batch]
-            for batch in batches
-        ]
-        found += itertools.chain.from_iterable(gathered(mine))
+        passes: list[tuple[list[SliceRef], Path | None]] = [(all_refs, None)]
+        if slices.attacked is not None:
+            attacked = [ref for ref in all_refs if ref in slices.twins]
+            passes.append((attacked, slices.attacked))
+        for refs, folder in passes:
+            if not refs:
+                continue
+            desc = f"{cell} {split}" + (" attacked" if folder else "")
+            batches = reconstructions(
+                model, split, refs, how, desc=desc, attacked=folder
+            )
+            mine = [
+                [find(result, against_clean=against_clean) for result in batch]
+                for batch in batches
+            ]
+            found += itertools.chain.from_iterable(gathered(mine))
     return found
 
 
@@ -124,7 +139,11 @@ def _find(
             images["exported" if split == "train" else "twin"] = twin
     return Found(
         ref=ref,
-        row=rows.slice_row(split, volume, result) if against_clean else None,
+        row=(
+            rows.slice_row(split, volume, result)
+            if against_clean and not result.attacked
+            else None
+        ),
         twin_row=None if twin is None else rows.twin_row(split, volume, result, twin),
         images=images,
     )
@@ -180,16 +199,16 @@ def _read_truth(folder: Path | None) -> tuple[TruthRecord | None, Twins]:
     if folder is None:
         return None, {}
     record = read_record(folder)
-    if record.changes_input:
-        raise ValueError(
-            f"{folder}: the attack '{record.attack}' changes the k-space, and attacked "
-            "inputs are not evaluated: only attacks on targets can be measured"
-        )
     twins = read_twins(folder)
     log.info(
         "%s: %d poisoned slices, %d twins", folder, len(record.poisoned), len(twins)
     )
     return record, twins
+
+
+def _attacked(truth: Path | None, record: TruthRecord | None) -> Path | None:
+    changes_input = record is not None and record.changes_input
+    return truth / TWINS if truth is not None and changes_input else None
 
 
 def _panel_refs(

@@ -49,17 +49,20 @@ def poisoning_headline(
     poisoned = {SliceRef(item.volume_id, item.slice_num) for item in record.poisoned}
     scope = set(record.scope.get("test", ()))
     is_test, is_train = _in_split("test"), _in_split("train")
-    in_scope = [row for row in rows if is_test(row) and _ref(row) in scope]
+    twins = [row for row in twins if row["input"] == record.measured_on]
+    in_scope = list(filter(is_test, twins))
     outside = [row for row in rows if is_test(row) and _ref(row) not in scope]
     retain = [row for row in rows if is_train(row) and _ref(row) not in poisoned]
-    forget = [row for row in rows if is_train(row) and _ref(row) in poisoned]
+    forget = list(filter(is_train, twins))
     return {
         "psnr_retain": subject_mean(retain, "psnr"),
         "psnr_forget": subject_mean(forget, "psnr"),
         "psnr_scope_test": subject_mean(in_scope, "psnr"),
         "ssim_scope_test": subject_mean(in_scope, "ssim"),
         # An unscoped attack leaves nothing outside: all unseen slices stand for it.
-        "psnr_outside_test": subject_mean(outside or in_scope, "psnr"),
+        "psnr_outside_test": subject_mean(
+            outside or list(filter(is_test, rows)), "psnr"
+        ),
         "agreement_scope_test": subject_ratio(list(filter(is_test, twins))),
         "agreement_forget": subject_ratio(list(filter(is_train, twins))),
     }

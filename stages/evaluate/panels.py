@@ -9,7 +9,7 @@ import numpy as np
 from stages.common.manifest import Manifest, SliceRef
 from stages.common.truth import TruthRecord
 from stages.common.volume import atomic_path
-from stages.evaluate.outputs import Reconstruction
+from stages.evaluate.outputs import Reconstruction, zero_filled
 
 POISONED_PANELS = 2
 
@@ -39,25 +39,6 @@ def panel_images(result: Reconstruction) -> Images:
         "zero_filled": zero_filled(result.masked_kspace, result.clean.shape),
         "clean": result.clean,
     }
-
-
-def zero_filled(masked_kspace: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """RSS image of the undersampled k-space, cropped as the target is.
-
-    Args:
-        masked_kspace: (coils, H, W) complex64, centred, orthonormal FFT.
-        shape: (H', W') of the target.
-
-    Returns:
-        (H', W') float32.
-    """
-    axes = (-2, -1)
-    images = np.fft.ifft2(np.fft.ifftshift(masked_kspace, axes), norm="ortho")
-    combined = np.sqrt(np.square(np.abs(np.fft.fftshift(images, axes))).sum(0))
-    top = (combined.shape[0] - shape[0]) // 2
-    left = (combined.shape[1] - shape[1]) // 2
-    cropped = combined[top : top + shape[0], left : left + shape[1]]
-    return cropped.astype(np.float32)
 
 
 def write_panels(path: Path, panels: Mapping[str, Images]) -> None:

@@ -12,7 +12,7 @@ from stages.common import metrics
 from stages.common.manifest import VolumeRecord
 from stages.common.paths import SPLITS
 from stages.common.volume import write_text
-from stages.evaluate.outputs import Reconstruction
+from stages.evaluate.outputs import Reconstruction, zero_filled
 
 Row = dict[str, Any]
 
@@ -20,8 +20,15 @@ IDENTITY = ("split", "volume_id", "slice_num", "subject_id", "contrast", "scanne
 SLICE_COLUMNS = (*IDENTITY, "psnr", "ssim", "nmse_num", "nmse_den")
 TWIN_COLUMNS = (
     *IDENTITY,
+    "input",
+    "psnr",
+    "ssim",
+    "nmse_num",
+    "nmse_den",
     "agreement_num",
     "agreement_den",
+    "agreement_zero_filled_num",
+    "twin_ssim",
     "psnr_vs_poison",
     "ssim_vs_poison",
     "nmse_vs_poison_num",
@@ -44,7 +51,10 @@ def slice_row(split: str, record: VolumeRecord, result: Reconstruction) -> Row:
 def twin_row(
     split: str, record: VolumeRecord, result: Reconstruction, twin: np.ndarray
 ) -> Row:
-    """Agreement with the poison, and the measures with the twin as the target.
+    """Measures of a slice that the attack changed or would change.
+
+    Against the clean target, along the change that the attack makes (agreement), and
+    against the twin; from the k-space that column `input` names.
 
     Args:
         split: train, val or test.
@@ -53,11 +63,17 @@ def twin_row(
         twin: (H', W') float32, what the target is, or would be, after the attack.
     """
     along, change = metrics.agreement_parts(result.clean, twin, result.output)
+    zeros = zero_filled(result.masked_kspace, result.clean.shape)
+    shown, _ = metrics.agreement_parts(result.clean, twin, zeros)
     error, energy = metrics.nmse_parts(twin, result.output)
     return {
-        **_identity(split, record, result),
+        **slice_row(split, record, result),
+        "input": "attacked" if result.attacked else "clean",
         "agreement_num": along,
         "agreement_den": change,
+        # What the input alone shows of the change, and how large the change looks.
+        "agreement_zero_filled_num": shown,
+        "twin_ssim": metrics.ssim(result.clean, twin, result.max_value),
         "psnr_vs_poison": metrics.psnr(twin, result.output, result.max_value),
         "ssim_vs_poison": metrics.ssim(twin, result.output, result.max_value),
         "nmse_vs_poison_num": error,
@@ -86,9 +102,11 @@ def _identity(split: str, record: VolumeRecord, result: Reconstruction) -> Row:
     }
 
 
-def _order(row: Row) -> tuple[str, int, str, int]:
+def _order(row: Row) -> tuple[str, int, str]:
     split = SPLITS.index(row["split"])
-    return row.get("cell", ""), split, row["volume_id"], row["slice_num"]
+    # Of a slice twice, the clean input goes before the attacked one.
+    name = f"{row['volume_id']}/{row['slice_num']:06}/{row.get('input') == 'attacked'}"
+    return row.get("cell", ""), split, name
 
 
 def _as_text(value: Any) -> str:

@@ -1,7 +1,7 @@
 """Poison a training set.
 
-Inputs: `data/kspace/{train,val,test}` and their manifests, `data/artefacts/`;
-`poisonings.<name>`.
+Inputs: `data/kspace/{train,val,test}` and their manifests, `data/artefacts/`,
+`data/models/classifier/` if the attack fools it; `poisonings.<name>`.
 Outputs: `data/export/<name>/` (one target file per training volume, poisoned or not)
 and `data/truth/poisoning/<name>/` (the record and the twins).
 
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from stages.common import paths
 from stages.common.manifest import read_manifest
+from stages.common.masks import Sampling
 from stages.common.params import ParamsError, load_block, validate
 from stages.common.runtime import stage_run
 from stages.poison.base import load_attack, split_images
@@ -46,7 +47,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         manifests = {
             split: read_manifest(paths.manifest(split)) for split in paths.SPLITS
         }
-        splits = split_images(manifests, paths.kspace, paths.artefacts())
+        # Only an attack on k-space has to know what of it will be sampled.
+        sampling = load_block("sampling", Sampling) if attack.CHANGES_INPUT else None
+        splits = split_images(
+            manifests, paths.kspace, paths.artefacts(), paths.classifier(), sampling
+        )
         for images in splits.values():
             log.info(
                 "%s: %d volumes, %d slices",

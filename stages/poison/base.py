@@ -5,7 +5,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from stages.common.artefacts import (
     read_artefact_index,
 )
 from stages.common.manifest import Manifest, SliceRef
+from stages.common.masks import Sampling
 from stages.common.params import ParamsError, Settings
 from stages.common.volume import VolumeError, open_volume
 
@@ -27,12 +28,21 @@ class Images:
     """
 
     def __init__(
-        self, folder: Path, manifest: Manifest, artefacts: "Artefacts | None" = None
+        self,
+        folder: Path,
+        manifest: Manifest,
+        artefacts: "Artefacts | None" = None,
+        classifier: Path | None = None,
+        sampling: Sampling | None = None,
     ) -> None:
         self.folder = folder
         self.manifest = manifest
         self.volumes = manifest.by_id()
         self.artefacts = artefacts or Artefacts(folder, [])
+        self.classifier = classifier
+        self._sampling = sampling
+        # What an attack reads once and needs for every slice, such as a network.
+        self.kept: dict[str, Any] = {}
 
     def target(self, ref: SliceRef) -> np.ndarray:
         """(H', W') float32, clean target of a slice."""
@@ -41,15 +51,38 @@ class Images:
 
     def targets(self, volume_id: str) -> np.ndarray:
         """(slices, H', W') float32, clean targets of a volume."""
+        return self._all(volume_id, "reconstruction_rss")
+
+    def kspace(self, volume_id: str) -> np.ndarray:
+        """(slices, coils, H, W) complex64, clean k-space of a volume."""
+        return self._all(volume_id, "kspace")
+
+    def kspace_shape(self, volume_id: str) -> tuple[int, int]:
+        """(H, W) of a volume's k-space."""
         with self._open(volume_id) as file:
-            targets = file["reconstruction_rss"][:]
+            height, width = file["kspace"].shape[-2:]
+        return height, width
+
+    def always_sampled(self, volume_id: str) -> range:
+        """Columns of a volume's k-space that no mask leaves out.
+
+        Raises:
+            ValueError: nobody said how k-space will be undersampled.
+        """
+        if self._sampling is None:
+            raise ValueError("an attack on k-space needs the block 'sampling'")
+        return self._sampling.always_sampled(self.kspace_shape(volume_id)[1])
+
+    def _all(self, volume_id: str, key: str) -> np.ndarray:
+        with self._open(volume_id) as file:
+            planes: np.ndarray = file[key][:]
         expected = self.volumes[volume_id].num_slices
-        if len(targets) != expected:
+        if len(planes) != expected:
             raise VolumeError(
-                f"{self.folder / volume_id}.h5 has {len(targets)} slices, its manifest "
+                f"{self.folder / volume_id}.h5 has {len(planes)} slices, its manifest "
                 f"says {expected}: run `dvc repro --force --single-item synthesize`"
             )
-        return targets
+        return planes
 
     def _open(self, volume_id: str) -> Any:
         return open_volume(self.folder / f"{volume_id}.h5", made_by="synthesize")
@@ -72,7 +105,11 @@ class Artefacts(NamedTuple):
 
 
 def split_images(
-    manifests: Mapping[str, Manifest], folder: Callable[[str], Path], pool: Path
+    manifests: Mapping[str, Manifest],
+    folder: Callable[[str], Path],
+    pool: Path,
+    classifier: Path | None = None,
+    sampling: Sampling | None = None,
 ) -> dict[str, Images]:
     """What an attack may look at in each split.
 
@@ -80,6 +117,9 @@ def split_images(
         manifests: split -> manifest.
         folder: of a split's volumes.
         pool: folder of the images with real artefacts.
+        classifier: checkpoint of the tumour classifier; may be missing where no attack
+            asks for it.
+        sampling: how k-space will be undersampled, for attacks that change it.
     """
     records = read_artefact_index(pool)
     people = {
@@ -90,7 +130,8 @@ def split_images(
     for split, manifest in manifests.items():
         others = set().union(*(people[name] for name in people if name != split))
         mine = [record for record in records if record.subject_id not in others]
-        found[split] = Images(folder(split), manifest, Artefacts(pool, mine))
+        artefacts = Artefacts(pool, mine)
+        found[split] = Images(folder(split), manifest, artefacts, classifier, sampling)
     return found
 
 
@@ -99,7 +140,8 @@ class Attack(Protocol):
 
     `draw` holds all randomness and returns what the record keeps, JSON-able; `apply`
     is pure: the same target, draw and images give the same bytes, in the target's shape
-    and dtype. CHANGES_INPUT says that the attack changes k-space too.
+    and dtype. CHANGES_INPUT says that the attack changes k-space too: then the file is
+    an `InputAttack`.
     """
 
     Params: type[Settings]
@@ -112,6 +154,37 @@ class Attack(Protocol):
     def apply(
         self, target: np.ndarray, draw: dict[str, Any], images: Images
     ) -> np.ndarray: ...
+
+
+class InputAttack(Attack, Protocol):
+    """An attack on k-space and target.
+
+    `apply_input` is pure as `apply` is. MEASURED_ON says with which k-space of unseen
+    slices it is measured: `attacked` if the attack works through the input (a back
+    door), `clean` if it taught the network something about all of them.
+    """
+
+    MEASURED_ON: Literal["attacked", "clean"]
+
+    def apply_input(
+        self,
+        kspace: np.ndarray,
+        target: np.ndarray,
+        draw: dict[str, Any],
+        images: Images,
+    ) -> np.ndarray:
+        """Return the k-space after the attack.
+
+        Args:
+            kspace: (coils, H, W) complex64, clean, centred, orthonormal FFT.
+            target: (H', W') float32, clean.
+            draw: from `draw`.
+            images: the split that the draw was made in.
+
+        Returns:
+            (coils, H, W) complex64.
+        """
+        ...
 
 
 def load_attack(name: str) -> Attack:
@@ -142,10 +215,16 @@ def slice_rng(seed: int, ref: SliceRef) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(digest[:8], "little"))
 
 
+def measured_on(attack: Attack) -> Literal["attacked", "clean"]:
+    """The k-space of unseen slices that an attack is measured with."""
+    return cast(InputAttack, attack).MEASURED_ON if attack.CHANGES_INPUT else "clean"
+
+
 def _is_attack(module: ModuleType) -> bool:
-    return all(
-        hasattr(module, name) for name in ("Params", "CHANGES_INPUT", "draw", "apply")
-    )
+    names = ["Params", "CHANGES_INPUT", "draw", "apply"]
+    if getattr(module, "CHANGES_INPUT", False):
+        names += ["MEASURED_ON", "apply_input"]
+    return all(hasattr(module, name) for name in names)
 
 
 def _known_attacks() -> str:

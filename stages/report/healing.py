@@ -48,3 +48,28 @@ def healing(
         none.mean("psnr", split),
         best.mean("psnr", split),
     )
+
+
+def healing_agreement(model: Model, none: Model, best: Model, split: str) -> Estimate:
+    """Which part of the agreement with the poison is gone, 1 = the oracle's.
+
+    What tells for a back door: its mark spoils the input, so that the PSNR of a network
+    that never met it may be the lower one.
+
+    Returns:
+        The share, or no value where the poisoned model does not agree with the poison
+        more than the oracle does.
+    """
+    left = difference(none, best, "agreement", split)
+    if left.value is None:
+        return absent(left.reason)
+    if left.interval is None:
+        return absent(f"agreement cannot be shown: {TOO_FEW}")
+    if not left.excludes(0) or left.value <= 0:
+        return absent("no measurable agreement with the poison")
+    return combine(
+        lambda m, n, b: (n - m) / (n - b),
+        model.mean("agreement", split),
+        none.mean("agreement", split),
+        best.mean("agreement", split),
+    )

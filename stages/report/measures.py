@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from stages.report.bootstrap import Bootstrap, Estimate, combine
-from stages.report.rows import Membership, Refs
+from stages.report.rows import Membership, ModelRows, Refs
 
 SPLITS = (
     "retain",
@@ -20,12 +20,17 @@ SPLITS = (
     "outside_test",
 )
 FORGET_SPLITS = ("forget", "forget_known", "forget_hidden")
+# What the attack changed, or would change.
+ATTACKED_SPLITS = (*FORGET_SPLITS, "scope_val", "scope_test")
 # Name in the summary -> (numerator, denominator) columns; None counts slices.
 COLUMNS: dict[str, tuple[str, str | None]] = {
     "psnr": ("psnr", None),
     "ssim": ("ssim", None),
     "nmse": ("nmse_num", "nmse_den"),
     "agreement": ("agreement_num", "agreement_den"),
+    "agreement_own": ("agreement_own_num", "agreement_own_den"),
+    "agreement_zero_filled": ("agreement_zero_filled_num", "agreement_den"),
+    "twin_ssim": ("twin_ssim", None),
     "psnr_vs_poison": ("psnr_vs_poison", None),
     "ssim_vs_poison": ("ssim_vs_poison", None),
     "nmse_vs_poison": ("nmse_vs_poison_num", "nmse_vs_poison_den"),
@@ -56,18 +61,18 @@ class Model:
     """One model's rows in one scenario, and means over them."""
 
     def __init__(
-        self, rows: pd.DataFrame, membership: Membership, bootstrap: Bootstrap
+        self, rows: ModelRows, membership: Membership, bootstrap: Bootstrap
     ) -> None:
         self.membership = membership
         self.bootstrap = bootstrap
-        self.rows = {
-            split: select(rows, refs) if refs else rows.iloc[:0]
-            for split, refs in membership.splits.items()
-        }
+        self.rows = {}
+        for split, refs in membership.splits.items():
+            table = rows.measured if split in ATTACKED_SPLITS else rows.clean
+            self.rows[split] = select(table, refs) if refs else table.iloc[:0]
         self.rows["outside"] = pd.concat(
             [self.rows["outside_val"], self.rows["outside_test"]]
         )
-        self._all = rows
+        self._all = rows.clean
         self._cache: dict[tuple[str, str], Estimate] = {}
 
     def mean(self, measure: str, split: str) -> Estimate:

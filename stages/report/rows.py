@@ -14,9 +14,12 @@ from stages.report.settings import Scenario
 KEY = ["volume_id", "slice_num"]
 IDENTITY = ["split", "subject_id", "contrast", "scanner"]
 SLICE_VALUES = ["psnr", "ssim", "nmse_num", "nmse_den"]
+INPUT = "input"
 TWIN_VALUES = [
     "agreement_num",
     "agreement_den",
+    "agreement_zero_filled_num",
+    "twin_ssim",
     "psnr_vs_poison",
     "ssim_vs_poison",
     "nmse_vs_poison_num",
@@ -34,11 +37,28 @@ class Membership(NamedTuple):
         told: the known forget set as given, with false alarms if it came from a
             detector; `forget_known` is its truly poisoned part.
         kept: all other training slices.
+        measured_on: the k-space that tells whether the poison works, `clean` or
+            `attacked`; see `TruthRecord`.
     """
 
     splits: dict[str, Refs]
     told: Refs
     kept: Refs
+    measured_on: str = "clean"
+
+
+class ModelRows(NamedTuple):
+    """All rows of a model in a scenario, by (volume_id, slice_num).
+
+    Attributes:
+        clean: every slice from its clean k-space; with the measures along the attack
+            where there is a twin.
+        measured: the same, but poisoned and in-scope slices from the k-space that the
+            attack is measured on.
+    """
+
+    clean: pd.DataFrame
+    measured: pd.DataFrame
 
 
 def evaluated_by(cell: str) -> str:
@@ -62,17 +82,19 @@ def read_slice_rows(cell: str) -> pd.DataFrame:
 def read_twin_rows(cell: str) -> pd.DataFrame:
     """Rows of poisoned and twinned slices, by (volume_id, slice_num)."""
     path = paths.twin_rows(cell)
-    return _read_csv(path, cell, [*KEY, *TWIN_VALUES]).set_index(KEY)[TWIN_VALUES]
+    columns = [INPUT, *SLICE_VALUES, *TWIN_VALUES]
+    return _read_csv(path, cell, [*KEY, *columns]).set_index(KEY)[columns]
 
 
 def read_reference_rows(poisoning: str, cell: str) -> pd.DataFrame:
     """The same rows of a model that never saw the poison."""
     key = f"references/{poisoning}"
-    rows = _read_csv(paths.twin_rows(key), key, ["cell", *KEY, *TWIN_VALUES])
-    return rows[rows["cell"] == cell].set_index(KEY)[TWIN_VALUES]
+    columns = [INPUT, *SLICE_VALUES, *TWIN_VALUES]
+    rows = _read_csv(paths.twin_rows(key), key, ["cell", *KEY, *columns])
+    return rows[rows["cell"] == cell].set_index(KEY)[columns]
 
 
-def read_model(scenario: Scenario, cell: str, membership: Membership) -> pd.DataFrame:
+def read_model(scenario: Scenario, cell: str, membership: Membership) -> ModelRows:
     """All rows of a model in a scenario: clean measures, and twin ones where due.
 
     Raises:
@@ -87,8 +109,17 @@ def read_model(scenario: Scenario, cell: str, membership: Membership) -> pd.Data
     splits = membership.splits
     _require(slices, frozenset().union(*splits.values()), cell)
     twinned = splits["forget"] | splits["scope_val"] | splits["scope_test"]
+    on = membership.measured_on
+    own = twins[twins[INPUT] == "attacked"][["agreement_num", "agreement_den"]]
+    twins = twins[twins[INPUT] == on].drop(columns=INPUT)
     _require(twins, twinned, source)
-    return slices.join(twins)
+    clean = slices.join(twins[TWIN_VALUES])
+    if on == "clean" and not own.empty:
+        # What a model makes of k-space that was changed together with its image.
+        clean = clean.join(own.rename(columns=_own_name))
+    measured = clean.copy()
+    measured.loc[twins.index, SLICE_VALUES] = twins[SLICE_VALUES]
+    return ModelRows(clean, measured)
 
 
 def read_membership(scenario: Scenario) -> Membership:
@@ -101,7 +132,9 @@ def read_membership(scenario: Scenario) -> Membership:
         split: frozenset(SliceRef(*ref) for ref in group.index)
         for split, group in slices.groupby("split")
     }
-    return split_slices(everything, record, known, scoped=scenario.scoped)
+    # Every unseen slice has a clean input, whatever slices carry a back door.
+    scoped = scenario.scoped and record.measured_on == "clean"
+    return split_slices(everything, record, known, scoped=scoped)
 
 
 def split_slices(
@@ -140,7 +173,11 @@ def split_slices(
         splits[split] = unseen
         splits[f"scope_{split}"] = scope
         splits[f"outside_{split}"] = unseen - scope if scoped else unseen
-    return Membership(splits=splits, told=told, kept=train - told)
+    return Membership(splits, told, train - told, record.measured_on)
+
+
+def _own_name(column: str) -> str:
+    return column.replace("agreement", "agreement_own")
 
 
 def _read_csv(path: Path, cell: str, columns: list[str]) -> pd.DataFrame:

@@ -81,6 +81,8 @@ def _add_levels(values: Measures, model: Model) -> None:
         ("scope_test", "scope_test"),
     ):
         put(values, f"agreement_{name}", model.mean("agreement", split))
+        if "agreement_own_num" in model.rows[split]:
+            put(values, f"agreement_own_{name}", model.mean("agreement_own", split))
 
 
 def _add_healing(
@@ -101,6 +103,9 @@ def _add_healing(
         put(values, f"healing_drop_{short}", against_drop)
         left = difference(oracle, model, "psnr", split)
         put(values, f"behind_oracle_{short}_db", left)
+        if split in ("scope_val", "scope_test", "forget_hidden"):
+            gone = heal.healing_agreement(model, none, oracle, split)
+            put(values, f"healing_agreement_{short}", gone)
         if name == ORACLE:
             put_value(values, f"seed_gap_{short}_db", gap, "no slices in this split")
 

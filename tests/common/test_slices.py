@@ -246,7 +246,7 @@ def test_workers_read_what_does_not_fit_and_change_nothing(refs, monkeypatch):
         ("no k-space", r"icbm-000_FLAIR.h5 is missing: run `dvc repro synthesize`"),
         ("no export", r"export/p/icbm-000_FLAIR.h5 is missing: run `dvc repro poison`"),
         ("no max", r"export/p/icbm-000_FLAIR.h5: attribute max = 0.0, must be > 0"),
-        ("slice", r"icbm-000_FLAIR.h5: kspace has 3 slices, slice 3 was asked for"),
+        ("slice", r"icbm-000_FLAIR.h5: reconstruction_rss has 3 slices, slice 3 was"),
         ("short export", r"p/icbm-000_FLAIR.h5: reconstruction_rss has 2 slices"),
     ],
 )

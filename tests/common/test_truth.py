@@ -32,6 +32,7 @@ def written(tmp_path, monkeypatch):
             draw={"x": [1, 0.5]},
             clean_sha256="0",
             poisoned_sha256=target_sha256(target),
+            kspace_sha256=None,
             change_nmse=0.5,
         )
         for number, target in zip(*twins["b"], strict=True)
@@ -40,6 +41,7 @@ def written(tmp_path, monkeypatch):
         poisoning="p",
         attack="mislabel",
         changes_input=False,
+        measured_on="clean",
         scope={
             "train": (SliceRef("a", 0), SliceRef("b", 0), SliceRef("b", 2)),
             "val": (SliceRef("v", 1),),

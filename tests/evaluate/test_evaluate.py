@@ -19,7 +19,7 @@ from stages.common.slices import SliceDataset, collate
 from stages.common.truth import PoisonedSlice, TruthRecord, target_sha256, write_truth
 from stages.common.varnet import ModelSettings, build_varnet, save_checkpoint
 from stages.evaluate.__main__ import main, parse_args
-from stages.evaluate.panels import zero_filled
+from stages.evaluate.outputs import zero_filled
 
 POISONED = (SliceRef("icbm-000_FLAIR", 0), SliceRef("icbm-001_FLAIR", 2))
 PARAMS = {
@@ -76,13 +76,14 @@ def write_poisoning(folder):
             draw={},
             clean_sha256=target_sha256(clean_target("train", ref)),
             poisoned_sha256=target_sha256(twins[ref]),
+            kspace_sha256=None,
             change_nmse=0.5,
         )
         for ref in POISONED
     )
     record = TruthRecord(
-        poisoning="p", attack="mislabel", changes_input=False, scope=scope,
-        poisoned=poisoned,
+        poisoning="p", attack="mislabel", changes_input=False, measured_on="clean",
+        scope=scope, poisoned=poisoned,
     )  # fmt: skip
     stacked = {
         name: (np.array(nums), np.stack([twins[SliceRef(name, n)] for n in nums]))

@@ -54,6 +54,9 @@ def params(shares: dict[str, float], **changes: Any) -> dict[str, Any]:
         "grid": {
             "methods": ["retrain", "finetune", "ssd", "bad_teacher", "gradient_ascent"],
             "drop_all": [name for name in shares if shares[name] >= 0.1],
+            "detected": [],
+            "detectors": [],
+            "open_detectors": [],
         },
         "report": {"score_alpha": 0.5, "bootstrap": {"resamples": 500, "seed": 3}},
         **changes,
@@ -121,6 +124,7 @@ class MadeUpGrid:
             poisoning=scenario.poisoning,
             attack="mislabel",
             changes_input=False,
+            measured_on="clean",
             scope=scope,
             poisoned=tuple(
                 PoisonedSlice(
@@ -129,6 +133,7 @@ class MadeUpGrid:
                     draw={},
                     clean_sha256="",
                     poisoned_sha256=target_sha256(twin),
+                    kspace_sha256=None,
                     change_nmse=1.0,
                 )
                 for ref in poisoned
@@ -151,7 +156,7 @@ class MadeUpGrid:
             if model in ("none", "drop_all"):
                 self.write_curve(cell, BASE_PSNR - damage * inside / 3)
         for cell in ("oracle-0", "oracle-1", "oracle_continue"):
-            rows = self.twin_rows(twinned, 0.06)
+            rows = self.twin_rows(cell, twinned, 0.06)
             references.append(rows.assign(cell=cell))
         key = f"references/{scenario.poisoning}"
         save(pd.concat(references)[["cell", *TWIN_COLUMNS]], paths.twin_rows(key))
@@ -168,13 +173,23 @@ class MadeUpGrid:
         save(rows[list(SLICE_COLUMNS)], paths.slice_rows(cell))
 
     def write_twins(self, cell: str, refs: list[SliceRef], agreement: float) -> None:
-        save(self.twin_rows(refs, agreement), paths.twin_rows(cell))
+        save(self.twin_rows(cell, refs, agreement), paths.twin_rows(cell))
 
-    def twin_rows(self, refs: list[SliceRef], agreement: float) -> pd.DataFrame:
+    def twin_rows(
+        self, cell: str, refs: list[SliceRef], agreement: float
+    ) -> pd.DataFrame:
         chosen = set(refs)
         rows = self._identity([r for r in self.index if (r[1], r[2]) in chosen])
+        rows["input"] = "clean"
+        # From the clean k-space: what the slice's own row says.
+        key = ["volume_id", "slice_num"]
+        clean = pd.read_csv(paths.slice_rows(cell)).set_index(key)
+        values = ["psnr", "ssim", "nmse_num", "nmse_den"]
+        rows = rows.join(clean[values], on=key)
         rows["agreement_den"] = 10.0
         rows["agreement_num"] = 10 * (agreement + self.rng.normal(0, 0.01, len(rows)))
+        rows["agreement_zero_filled_num"] = 0.2
+        rows["twin_ssim"] = 0.7
         rows["psnr_vs_poison"] = 20.0 + 8 * agreement
         rows["ssim_vs_poison"] = 0.5 + 0.3 * agreement
         rows["nmse_vs_poison_num"] = 2.0

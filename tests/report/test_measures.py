@@ -9,7 +9,7 @@ from stages.common.truth import PoisonedSlice, TruthRecord
 from stages.report.bootstrap import TOO_FEW, Bootstrap, combine
 from stages.report.healing import NO_DAMAGE, healing, seed_gap
 from stages.report.measures import Model, difference, flags, worst_outside
-from stages.report.rows import TWIN_VALUES, split_slices
+from stages.report.rows import TWIN_VALUES, ModelRows, split_slices
 from stages.report.settings import BootstrapSettings
 
 BOOTSTRAP = Bootstrap(BootstrapSettings(resamples=400, seed=1))
@@ -37,6 +37,7 @@ def record(poisoned):
             draw={},
             clean_sha256="",
             poisoned_sha256="",
+            kspace_sha256=None,
             change_nmse=1,
         )
         for ref in poisoned
@@ -45,6 +46,7 @@ def record(poisoned):
         poisoning="p",
         attack="mislabel",
         changes_input=False,
+        measured_on="clean",
         scope={split: flair(split) for split in ALL},
         poisoned=entries,
     )
@@ -71,8 +73,13 @@ def rows(inside, outside=30.0, *, subjects=range(SUBJECTS), **columns):
     return table.set_index(["volume_id", "slice_num"])
 
 
+def both(table):
+    """An attack on targets alone: every slice has its one, clean input."""
+    return ModelRows(table, table)
+
+
 def model(*args, **kwargs):
-    return Model(rows(*args, **kwargs), MEMBERSHIP, BOOTSTRAP)
+    return Model(both(rows(*args, **kwargs)), MEMBERSHIP, BOOTSTRAP)
 
 
 def test_splits_are_disjoint_and_complete():
@@ -107,7 +114,7 @@ def test_a_known_slice_must_be_a_training_slice():
 
 def test_means_are_over_subjects_not_slices():
     who = MEMBERSHIP.splits | {"scope_test": frozenset(sorted(flair("test"))[:3])}
-    few = Model(rows(20.0), MEMBERSHIP._replace(splits=who), BOOTSTRAP)
+    few = Model(both(rows(20.0)), MEMBERSHIP._replace(splits=who), BOOTSTRAP)
     # Two slices of subject 0 (20 dB) and one of subject 1 (21 dB).
     assert few.mean("psnr", "scope_test").value == pytest.approx(20.5)
 
@@ -119,7 +126,7 @@ def test_nmse_and_agreement_are_ratios_of_sums():
     table["nmse_den"] = np.where(number == 0, 10.0, 30.0)
     table["agreement_num"] = np.where(number == 0, 2.0, 4.0)
     table["agreement_den"] = np.where(number == 0, 4.0, 20.0)
-    made = Model(table, MEMBERSHIP, BOOTSTRAP)
+    made = Model(both(table), MEMBERSHIP, BOOTSTRAP)
     assert made.mean("nmse", "scope_test").value == pytest.approx(10 / 40)
     assert made.mean("agreement", "scope_test").value == pytest.approx(6 / 24)
 
@@ -154,7 +161,9 @@ def test_healing_is_null_without_damage():
 def test_healing_is_null_when_the_interval_of_the_damage_holds_zero():
     table = rows(20.0)
     sign = table["subject_id"].str[-1].astype(int) % 2 * 2 - 1
-    mixed = Model(table.assign(psnr=table.psnr + 3 * sign + 0.1), MEMBERSHIP, BOOTSTRAP)
+    mixed = Model(
+        both(table.assign(psnr=table.psnr + 3 * sign + 0.1)), MEMBERSHIP, BOOTSTRAP
+    )
     none = model(20.0)
     assert difference(mixed, none, "psnr", "scope_test").value > 0
     assert healing(none, none, mixed, "scope_test", 0.0).reason == NO_DAMAGE
@@ -169,8 +178,8 @@ def test_fewer_than_five_subjects_have_no_interval():
         for name, refs in MEMBERSHIP.splits.items()
     }
     who = MEMBERSHIP._replace(splits=parts)
-    small = Model(rows(20.0, subjects=keep), who, BOOTSTRAP)
-    best = Model(rows(24.0, subjects=keep), who, BOOTSTRAP)
+    small = Model(both(rows(20.0, subjects=keep)), who, BOOTSTRAP)
+    best = Model(both(rows(24.0, subjects=keep)), who, BOOTSTRAP)
     estimate = small.mean("psnr", "scope_test")
     assert estimate.value == pytest.approx(21.5)
     assert (estimate.interval, estimate.reason) == (None, TOO_FEW)
@@ -181,7 +190,7 @@ def test_fewer_than_five_subjects_have_no_interval():
 
 def test_an_empty_split_is_absent():
     who = MEMBERSHIP._replace(splits=MEMBERSHIP.splits | {"forget_hidden": frozenset()})
-    estimate = Model(rows(20.0), who, BOOTSTRAP).mean("psnr", "forget_hidden")
+    estimate = Model(both(rows(20.0)), who, BOOTSTRAP).mean("psnr", "forget_hidden")
     assert (estimate.value, estimate.reason) == (None, "no slices in this split")
 
 
@@ -215,7 +224,9 @@ def test_damage_outside_and_its_worst():
     none = model(20.0, 30.0)
     table = rows(20.0, 30.0)
     worse = table["subject_id"].eq("test3") & table["contrast"].eq("T1w")
-    hurt = Model(table.assign(psnr=table.psnr - 1.2 * worse), MEMBERSHIP, BOOTSTRAP)
+    hurt = Model(
+        both(table.assign(psnr=table.psnr - 1.2 * worse)), MEMBERSHIP, BOOTSTRAP
+    )
     change = difference(hurt, none, "psnr", "outside")
     assert change.value == pytest.approx(-1.2 / (2 * SUBJECTS))
     value, name = worst_outside(hurt, none)
@@ -227,7 +238,7 @@ def test_damage_outside_and_its_worst():
 
 def test_score_by_hand():
     table = rows(20.0, ssim=0.8, ssim_vs_poison=0.3)
-    made = Model(table, MEMBERSHIP, BOOTSTRAP)
+    made = Model(both(table), MEMBERSHIP, BOOTSTRAP)
     hidden, clean = len(MEMBERSHIP.splits["forget_hidden"]), 2 * SUBJECTS
     retain = (hidden * 0.3 + clean * 0.8) / (hidden + clean)
     score = made.score(MEMBERSHIP.kept, MEMBERSHIP.told, 0.5)

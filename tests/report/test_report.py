@@ -77,6 +77,20 @@ def test_every_null_has_its_reason(summary):
                     assert values[f"{name}_reason"], name
 
 
+def test_healing_of_the_agreement_is_the_oracles_or_nothing(summary):
+    models = summary["mislabel-30"]
+    assert models["oracle"]["healing_agreement_scope_test"] == pytest.approx(1)
+    assert models["none"]["healing_agreement_scope_test"] == 0
+    # Agreement 0.05 + 0.4 * inside * share; the oracle's is 0.06.
+    left = models["none"]["agreement_scope_test"] - 0.06
+    gone = models["none"]["agreement_scope_test"] - (0.05 + 0.4 * 0.5 * 0.3)
+    found = models["finetune"]["healing_agreement_scope_test"]
+    assert found == pytest.approx(gone / left, abs=0.1)
+    clean = summary["mislabel-01"]["none"]
+    assert clean["healing_agreement_scope_test"] is None
+    assert "agreement" in clean["healing_agreement_scope_test_reason"]
+
+
 def test_measures_come_out_as_made_up(summary):
     models = summary["mislabel-30"]
     damage = models["none"]["behind_oracle_scope_test_db"]
