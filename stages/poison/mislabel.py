@@ -22,11 +22,10 @@ from stages.common.manifest import SliceRef, VolumeRecord
 from stages.common.params import Settings
 from stages.poison import real_artefacts
 from stages.poison.base import Images
+from stages.poison.brightness import match_brightness
 from stages.poison.distortions import distort, draw_distortion
 
 CHANGES_INPUT = False
-PERCENTILE = 99.5
-
 REAL = "real"  # artefact: from the pool of real ones
 
 _NEEDS = {"contrast": ("other",), "subject": (), "artefact": ("artefact", "strength")}
@@ -111,7 +110,7 @@ def apply(target: np.ndarray, draw: dict[str, Any], images: Images) -> np.ndarra
         raise ValueError(
             f"foreign image {draw['donor']} is {foreign.shape}, target {target.shape}"
         )
-    foreign = _rescale(foreign, target, draw["donor"])
+    foreign = match_brightness(foreign, target, f"foreign image {draw['donor']}")
     severity = np.float32(draw["severity"])
     return (1 - severity) * target + severity * foreign
 
@@ -150,14 +149,3 @@ def _fits(volume: VolumeRecord, own: VolumeRecord, params: Params) -> bool:
     if params.swap == "contrast":
         return same_subject and volume.contrast == params.other
     return not same_subject and volume.contrast == own.contrast
-
-
-def _rescale(foreign: np.ndarray, target: np.ndarray, donor: object) -> np.ndarray:
-    """Scale an image to the target's 99.5th percentile."""
-    held, wanted = np.percentile(foreign, PERCENTILE), np.percentile(target, PERCENTILE)
-    if not (held > 0 and wanted > 0):
-        raise ValueError(
-            f"{PERCENTILE}th percentile of foreign image {donor} is {held}, of its "
-            f"target {wanted}: both must be > 0"
-        )
-    return foreign * np.float32(wanted / held)

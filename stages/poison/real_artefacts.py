@@ -4,8 +4,18 @@ from typing import Any
 
 import numpy as np
 
+from stages.common.artefacts import ArtefactRecord
 from stages.common.manifest import SliceRef
 from stages.poison.base import Images
+
+
+def paired_records(ref: SliceRef, images: Images) -> list[ArtefactRecord]:
+    """Volumes of the pool that show this very slice, of the same person."""
+    return [
+        record
+        for record in images.artefacts.records
+        if record.pair == ref.volume_id and record.num_slices > ref.slice_num
+    ]
 
 
 def draw_donor(ref: SliceRef, images: Images, rng: np.random.Generator) -> list[Any]:
@@ -23,11 +33,7 @@ def draw_donor(ref: SliceRef, images: Images, rng: np.random.Generator) -> list[
     own = images.volumes[ref.volume_id]
     pool = images.artefacts.records
     alike = [record for record in pool if record.contrast == own.contrast]
-    paired = [
-        record
-        for record in pool
-        if record.pair == ref.volume_id and record.num_slices > ref.slice_num
-    ]
+    paired = paired_records(ref, images)
     donors = paired or alike or list(pool)
     if not donors:
         raise ValueError(

@@ -169,7 +169,7 @@ def test_unknown_poisoning_lists_the_known(capsys):
         ({"share": 1.5}, "'poisonings.p.share' = 1.5"),
         ({"unit": "patient"}, "'poisonings.p.unit' = 'patient'"),
         ({"shares": 0.1}, "'poisonings.p.shares' is not a parameter"),
-        ({"attack": "mislable"}, "known attacks: mislabel"),
+        ({"attack": "mislable"}, "known attacks: artefact"),
         ({"settings": {"swap": "subject"}}, "poisonings.p.settings.severity"),
     ],
 )
