@@ -4,9 +4,16 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import h5py
+
 from stages.common.folders import atomic_folder, link_or_copy
 from stages.common.manifest import SliceRef, write_slices
-from stages.common.truth import TruthRecord, target_sha256
+from stages.common.truth import (
+    PoisonedSlice,
+    TruthRecord,
+    kspace_sha256,
+    target_sha256,
+)
 from stages.common.volume import VolumeError, open_volume
 
 
@@ -54,15 +61,27 @@ def _check_export(export: Path, record: TruthRecord) -> None:
     for entry in record.poisoned:
         path = export / f"{entry.volume_id}.h5"
         with open_volume(path, made_by=stage) as file:
-            targets = file["reconstruction_rss"]
-            found = (
-                target_sha256(targets[entry.slice_num])
-                if entry.slice_num < len(targets)
-                else "absent"
-            )
-        if found != entry.poisoned_sha256:
+            same = _is_as_recorded(file, entry)
+        if not same:
             raise VolumeError(
                 f"{path}: slice {entry.slice_num} is not what the record of "
                 f"{record.poisoning} says: run `dvc repro --force --single-item "
                 f"{stage}`"
             )
+
+
+def _is_as_recorded(file: h5py.File, entry: PoisonedSlice) -> bool:
+    """Whether an exported file holds a poisoned slice as the attack made it."""
+    hashes = {
+        "reconstruction_rss": (target_sha256, entry.poisoned_sha256),
+        "kspace": (kspace_sha256, entry.kspace_sha256),
+    }
+    for key, (sha256, expected) in hashes.items():
+        if expected is None:
+            continue
+        planes = file[key]
+        if entry.slice_num >= len(planes):
+            return False
+        if sha256(planes[entry.slice_num]) != expected:
+            return False
+    return True

@@ -12,7 +12,7 @@ from stages.common.truth import TruthRecord
 
 
 def revealed(
-    name: str, record: TruthRecord, *, known: float, seed: int
+    key: str, record: TruthRecord, *, known: float, seed: int
 ) -> list[SliceRef]:
     """Reveal a share of the poisoned slices.
 
@@ -21,7 +21,7 @@ def revealed(
     first at every poisoned share.
 
     Args:
-        name: of the scenario, for messages.
+        key: of the share in `params.yaml`, for messages.
         record: what was poisoned.
         known: share of the poisoned slices, rounded to whole slices.
         seed: of the order.
@@ -33,7 +33,7 @@ def revealed(
     count = round(known * len(poisoned))
     if count < 1:
         raise ParamsError(
-            f"scenarios.{name}.known = {known} reveals no slice: it is "
+            f"{key} = {known} reveals no slice: it is "
             f"{known * len(poisoned):.3g} of the {len(poisoned)} poisoned slices of "
             f"{record.poisoning}; use at least {1 / len(poisoned):.3g}"
         )

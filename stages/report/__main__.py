@@ -1,8 +1,9 @@
 """Sum up the grid: summary, headline, tables and figures.
 
 Inputs: rows and headline numbers of every cell in the grid, training curves, panels,
-`data/truth/scenario/`. Outputs: `metrics/summary.json`, `metrics/headline.json`,
-`metrics/tables/`, `metrics/plots/`, `metrics/figures/`.
+scores of detectors, `data/truth/`. Outputs: `metrics/summary.json`,
+`metrics/headline.json`, `metrics/detection.json`, `metrics/tables/`, `metrics/plots/`,
+`metrics/figures/`.
 
     python -m stages.report
 """
@@ -33,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with stage_run("report", "report"):
         plan = read_plan(read_params())
         _write_numbers(plan)
+        _write_detection()
         _write_figures(plan)
 
 
@@ -54,6 +56,28 @@ def _write_numbers(plan: Plan) -> None:
     for name, text in outputs.items():
         write_text(METRICS / name, text)
         log.info("wrote %s", METRICS / name)
+
+
+def _write_detection() -> None:
+    from stages.report import detection, detection_figure, detection_tables, style
+    from stages.report.detection_rows import read_detection_plan
+
+    plan = read_detection_plan(read_params())
+    summary = detection.summarise_detection(plan)
+    decisions = detection.confusion(plan)
+    outputs = {
+        "detection.json": json.dumps(summary, indent=1, allow_nan=False) + "\n",
+        "tables/detection.md": detection_tables.detection_markdown(summary, plan),
+        "tables/detection.csv": detection_tables.detection_csv(summary, plan),
+        "plots/confusion.csv": decisions,
+    }
+    for name, text in outputs.items():
+        write_text(METRICS / name, text)
+        log.info("wrote %s", METRICS / name)
+    if plan.cells:
+        path = METRICS / "figures" / "detection.png"
+        style.save(detection_figure.detection_figure(summary, plan, decisions), path)
+        log.info("wrote %s", path)
 
 
 def _write_figures(plan: Plan) -> None:

@@ -32,6 +32,7 @@ def record_of(count):
             draw={},
             clean_sha256="0",
             poisoned_sha256="1",
+            kspace_sha256=None,
             change_nmse=0.1,
         )
         for number in range(count)
@@ -40,6 +41,7 @@ def record_of(count):
         poisoning="p",
         attack="mislabel",
         changes_input=False,
+        measured_on="clean",
         scope={},
         poisoned=poisoned,
     )
@@ -67,7 +69,9 @@ def poisoned(tiny_cohort):
 def test_known_sets_are_nested(seed):
     record = record_of(54)
     shares = (0.1, 0.2, 0.5, 0.9, 1.0)
-    sets = [set(revealed("s", record, known=k, seed=seed)) for k in shares]
+    sets = [
+        set(revealed("scenarios.s.known", record, known=k, seed=seed)) for k in shares
+    ]
     assert [len(known) for known in sets] == [5, 11, 27, 49, 54]
     for smaller, larger in itertools.pairwise(sets):
         assert smaller < larger
@@ -75,15 +79,19 @@ def test_known_sets_are_nested(seed):
 
 def test_seed_moves_the_known_set():
     record = record_of(54)
-    one, two = (revealed("s", record, known=0.5, seed=seed) for seed in (1, 2))
+    one, two = (
+        revealed("scenarios.s.known", record, known=0.5, seed=seed) for seed in (1, 2)
+    )
     assert one != two
-    assert one == sorted(one) == revealed("s", record, known=0.5, seed=1)
+    assert (
+        one == sorted(one) == revealed("scenarios.s.known", record, known=0.5, seed=1)
+    )
 
 
 def test_a_share_below_one_slice_says_so():
     message = r"scenarios.s.known = 0.1 reveals no slice: it is 0.4 of the 4 .* 0.25"
     with pytest.raises(ParamsError, match=message):
-        revealed("s", record_of(4), known=0.1, seed=0)
+        revealed("scenarios.s.known", record_of(4), known=0.1, seed=0)
 
 
 @pytest.mark.usefixtures("poisoned")

@@ -1,0 +1,1 @@
+"""Stage `detect`: see its README."""

@@ -1,0 +1,127 @@
+"""The potency study as a table and as a plot."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+
+from stages.common.volume import write_text
+from stages.report import style
+
+Potency = dict[str, Any]
+DASH = "–"
+
+COLUMNS = (
+    ("loss_scope_db", "lost in the scope, dB", 2),
+    ("loss_outside_db", "lost outside, dB", 2),
+    ("loss_poisoned_db", "lost on the poisoned, dB", 2),
+    ("agreement", "agreement, unseen twins", 3),
+    ("agreement_oracle", "oracle's", 3),
+    ("agreement_zero_filled", "zero-filled's", 3),
+    ("ssim_poisoned_to_clean", "SSIM, poisoned to clean", 3),
+)
+PANELS = (
+    ("loss_scope_db", "PSNR lost on unseen slices of the scope, dB"),
+    ("loss_outside_db", "PSNR lost outside, dB"),
+    ("agreement", "Agreement with the poison, unseen twins"),
+)
+
+
+class Line(NamedTuple):
+    """One poisoning of the study."""
+
+    attack: str
+    scope: str
+    share: str
+    figures: dict[str, Any]
+
+    @property
+    def percent(self) -> float:
+        return 100 * float(self.share.split()[0])
+
+
+def lines(result: Potency) -> Iterator[Line]:
+    for attack, scopes in result.items():
+        if attack.startswith("_"):
+            continue
+        for scope, shares in scopes.items():
+            for share, figures in shares.items():
+                yield Line(attack, scope, share, figures)
+
+
+def write_table(path: Path, result: Potency) -> None:
+    """Write one row per poisoning, with intervals, as Markdown."""
+    heads = [
+        "attack",
+        "scope",
+        "share",
+        "severity",
+        *(title for _, title, _ in COLUMNS),
+    ]
+    text = [
+        "# Potency: what each attack does, against the oracle",
+        "",
+        "Unseen test slices; 95 % intervals by paired bootstrap over subjects. A loss "
+        "below the gap of two oracle seeds "
+        f"({_seed_gap(result)}) shows nothing. Made by `make potency`.",
+        "",
+        f"| {' | '.join(heads)} |",
+        f"|{'---|' * len(heads)}",
+    ]
+    for line in lines(result):
+        cells = [line.attack, line.scope, line.share, str(line.figures["severity"])]
+        cells += [_cell(line.figures, name, digits) for name, _, digits in COLUMNS]
+        text.append(f"| {' | '.join(cells)} |")
+    missing = result["_run"]["missing"]
+    if missing:
+        text += ["", f"Not run yet: {', '.join(missing)}."]
+    write_text(path, "\n".join(text) + "\n")
+
+
+def draw_plot(path: Path, result: Potency) -> None:
+    """Draw loss and agreement against the share, a line per attack and scope."""
+    groups: dict[tuple[str, str], list[Line]] = {}
+    for line in lines(result):
+        groups.setdefault((line.attack, line.scope), []).append(line)
+    attacks = list(dict.fromkeys(attack for attack, _ in groups))
+    with matplotlib.rc_context(style.RC):
+        figure = style.new_figure(11, 4.2)
+        axes = figure.subplots(1, len(PANELS))
+        for axis, (measure, title) in zip(axes, PANELS, strict=True):
+            for (attack, scope), group in groups.items():
+                index = attacks.index(attack)
+                points = sorted(
+                    (line.percent, line.figures[measure])
+                    for line in group
+                    if line.figures[measure] is not None
+                )
+                if points:
+                    axis.plot(
+                        *zip(*points, strict=True),
+                        color=style.COLOURS[index % len(style.COLOURS)],
+                        marker=style.MARKERS[index % len(style.MARKERS)],
+                        linestyle="--" if scope == "all" else "-",
+                        label=f"{attack}, {scope}",
+                    )
+            axis.axhline(0, color=style.GREY, linewidth=0.8)
+            axis.set_title(title, loc="left")
+            axis.set_xlabel("poisoned share of the training slices, %")
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4)
+        style.save(figure, path)
+
+
+def _seed_gap(result: Potency) -> str:
+    gaps = [line.figures["seed_gap_scope_db"] for line in lines(result)]
+    found = [gap for gap in gaps if gap is not None]
+    return f"{min(found):.2f} to {max(found):.2f} dB in these scopes" if found else DASH
+
+
+def _cell(figures: dict[str, Any], name: str, digits: int) -> str:
+    value = figures[name]
+    if value is None:
+        return DASH
+    low, high = figures[f"{name}_low"], figures[f"{name}_high"]
+    text = f"{value:.{digits}f}"
+    return text if low is None else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
