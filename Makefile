@@ -32,12 +32,13 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test test-fast smoke bench bench-quality profile \
+.PHONY: help install repro test test-fast smoke potency bench bench-quality profile \
   check-metrics lint clean needs-name needs-base
 
 help:
 	@sed -n 's/^#   //p' Makefile
-	@echo 'Also: install, test-fast, profile NAME=default|smoke|paper,'
+	@echo 'Also: install, test-fast, profile NAME=default|smoke|paper|potency,'
+	@echo '      potency (the study of attacks, hours, in pieces that resume),'
 	@echo '      check-metrics BASE=<revision>, lint, clean,'
 	@echo '      bench (ONLY=<group>), bench-quality: speed and quality beside fastMRI'
 
@@ -69,6 +70,9 @@ smoke: install
 	@echo 'The smoke run ended. Its numbers mean nothing; they are in:'
 	@echo '  $(SMOKE)/metrics'
 
+potency: install
+	$(PY) -m stages.check.study potency $(if $(JOBS),--jobs '$(JOBS)')
+
 # One thread, as `make repro` gives a cell where there are as many jobs as cores.
 bench: export OMP_NUM_THREADS ?= 1
 bench: install
@@ -84,7 +88,7 @@ check-metrics: needs-base install
 	@$(PY) -m stages.report.gate '$(BASE)' $(if $(REPORT),--report '$(REPORT)')
 
 needs-name:
-	@test -n '$(NAME)' || { echo 'Which one? make profile NAME=default|smoke|paper'; exit 2; }
+	@test -n '$(NAME)' || { echo 'Which one? make profile NAME=default|smoke|paper|potency'; exit 2; }
 
 needs-base:
 	@test -n '$(BASE)' || { echo 'With which revision? make check-metrics BASE=main'; exit 2; }

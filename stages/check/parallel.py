@@ -9,9 +9,11 @@ Input: the stages of dvc.yaml; seconds of former runs, for the order.
 Output: whatever the stages write; seconds of this run.
 
     python -m stages.check.parallel --jobs 2
+    python -m stages.check.parallel --only 'evaluate@mislabel-30-*'
 """
 
 import argparse
+import fnmatch
 import logging
 import os
 import signal
@@ -34,14 +36,55 @@ REPRO = (sys.executable, "-m", "dvc", "--wait-for-lock", "repro")
 log = logging.getLogger(__name__)
 
 
-def run_side_by_side(jobs: int) -> Report:
-    """Bring the whole pipeline up to date with a number of workers.
+class NoStageError(ValueError):
+    """A pattern names no stage."""
+
+
+def chosen(upstream: schedule.Upstream, patterns: Sequence[str]) -> list[str]:
+    """Stages whose names match one of some patterns (`*` stands for anything).
 
     Raises:
+        NoStageError: a pattern matches none.
+    """
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        names = fnmatch.filter(upstream, pattern)
+        if not names:
+            raise NoStageError(f"--only {pattern}: no stage of dvc.yaml is called so")
+        found |= dict.fromkeys(sorted(names))
+    return list(found)
+
+
+def with_upstream(
+    upstream: schedule.Upstream, names: Sequence[str]
+) -> dict[str, set[str]]:
+    """The part of a graph that some stages need, themselves included."""
+    part: dict[str, set[str]] = {}
+    todo = list(names)
+    while todo:
+        name = todo.pop()
+        if name not in part:
+            part[name] = set(upstream[name])
+            todo += part[name]
+    return part
+
+
+def run_side_by_side(jobs: int, only: Sequence[str] = ()) -> Report:
+    """Bring the pipeline up to date with a number of workers.
+
+    Args:
+        jobs: stages at a time.
+        only: patterns of the stages that are wanted; what they need runs too. Empty
+            for the whole pipeline.
+
+    Raises:
+        NoStageError: a pattern matches no stage.
         KeyboardInterrupt: Ctrl-C or SIGTERM; every command has been ended.
     """
     pipeline = Pipeline()
-    upstream = pipeline.upstream
+    upstream: schedule.Upstream = pipeline.upstream
+    if only:
+        upstream = with_upstream(upstream, chosen(upstream, only))
     history = schedule.read_history()
     seconds = schedule.estimate(upstream, history)
     pool = Pool(environments(jobs))
@@ -59,7 +102,8 @@ def run_side_by_side(jobs: int) -> Report:
         finally:
             pool.close()
             if run.report.ran:
-                schedule.write_history(history | run.report.ran, upstream)
+                seconds = history | run.report.ran
+                schedule.write_history(seconds, pipeline.upstream)
     return run.report
 
 
@@ -89,6 +133,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=default_jobs(),
         help="stages at a time; the default is one per GPU, or per core without one",
     )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="PATTERN",
+        help="stages that are wanted, with what they need; the default is all",
+    )
     return parser.parse_args(argv)
 
 
@@ -97,16 +148,17 @@ def _stop(*_: object) -> NoReturn:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    jobs: int = parse_args(argv).jobs
+    args = parse_args(argv)
+    jobs: int = args.jobs
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if jobs > 1:
         signal.signal(signal.SIGTERM, _stop)
         started = time.monotonic()
         try:
-            report = run_side_by_side(jobs)
+            report = run_side_by_side(jobs, args.only)
         except KeyboardInterrupt:
             raise SystemExit(130) from None
-        except DvcException as error:
+        except (DvcException, NoStageError) as error:
             log.error("%s", error)
             raise SystemExit(1) from None
         if report.failed:
@@ -121,7 +173,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             "nothing to do:",
             *(len(report.ran), minutes, jobs),
         )
-    os.execv(REPRO[0], REPRO)
+    try:
+        names = chosen(Pipeline().upstream, args.only) if args.only else []
+    except (DvcException, NoStageError) as error:
+        log.error("%s", error)
+        raise SystemExit(1) from None
+    os.execv(REPRO[0], (*REPRO, *names))
 
 
 if __name__ == "__main__":

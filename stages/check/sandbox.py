@@ -49,6 +49,29 @@ def make_sandbox(root: Path, target: Path, *, profile: str) -> int:
     return len(names)
 
 
+def refresh_sandbox(root: Path, target: Path, *, profile: str) -> int:
+    """Bring a sandbox up to the project's files, or make it; its results stay.
+
+    Returns:
+        The number of files of the project.
+
+    Raises:
+        ValueError: as `make_sandbox`.
+    """
+    if not (target / MARK).exists():
+        return make_sandbox(root, target, profile=profile)
+    params = render(profile)
+    names = {name for name in _files(root) if not name.startswith(RESULTS)}
+    for name in _files(target):
+        if name not in names and not name.startswith((*RESULTS, MARK, ".dvc/")):
+            (target / name).unlink()
+    for name in names - {str(PARAMS_FILE)}:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(root / name, target / name)
+    write_text(target / PARAMS_FILE, params)
+    return len(names)
+
+
 def _files(root: Path) -> list[str]:
     """What git tracks or would track, and is there."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]

@@ -56,6 +56,27 @@ def test_one_job_is_dvc_alone(diamond):
     assert " | " not in text
 
 
+def test_a_part_of_the_pipeline_runs_with_what_it_needs(tmp_path):
+    toy = Toy(
+        tmp_path / "toy",
+        {
+            "top": stage("touch top", outs=("top",)),
+            "a-1": stage("touch a1", deps=("top",), outs=("a1",)),
+            "a-2": stage("touch a2", deps=("top",), outs=("a2",)),
+            "b": stage("touch b", deps=("a1",), outs=("b",)),
+        },
+    )
+    text = toy.run("--only", "a-*")
+    assert toy.recorded == {"top", "a-1", "a-2"}
+    assert "up to date" in text
+    for jobs in (1, 2):
+        assert "no stage of dvc.yaml is called so" in toy.run(
+            "--only", "c*", jobs=jobs, code=1
+        )
+    toy.run("--only", "b", jobs=1)
+    assert toy.recorded == {"top", "a-1", "a-2", "b"}
+
+
 @pytest.fixture
 def failing(tmp_path) -> Toy:
     """`bad` fails while `slow` runs; `after` waits for both, `later` for `slow`."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from stages.check.profile import render
-from stages.check.sandbox import make_sandbox
+from stages.check.sandbox import make_sandbox, refresh_sandbox
 
 
 @pytest.fixture
@@ -62,3 +62,19 @@ def test_a_folder_that_is_no_copy_is_left_alone(project):
 def test_outside_of_git_is_said(tmp_path):
     with pytest.raises(ValueError, match="git could not list"):
         make_sandbox(tmp_path, tmp_path / "copy", profile="smoke")
+
+
+def test_a_refreshed_copy_has_the_new_files_and_keeps_its_results(project):
+    target = project / ".scratch" / "study"
+    assert refresh_sandbox(project, target, profile="smoke") == 4
+    for name in ("dvc.lock", "metrics/potency.json", "data/raw/made.h5"):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (target / name).write_text("result")
+    (project / "stages/a.py").unlink()
+    (project / "stages/b.py").write_text("x = 2\n")
+    refresh_sandbox(project, target, profile="default")
+    assert not (target / "stages/a.py").exists()
+    assert (target / "stages/b.py").read_text() == "x = 2\n"
+    assert (target / "params.yaml").read_text() == render("default")
+    for name in ("dvc.lock", "metrics/potency.json", "data/raw/made.h5"):
+        assert (target / name).read_text() == "result"

@@ -31,21 +31,23 @@ class Toy:
         (self.root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
 
     def start(
-        self, *, jobs: int = 2, log: str = "log.txt"
+        self, *options: str, jobs: int = 2, log: str = "log.txt"
     ) -> "subprocess.Popen[bytes]":
         """Start the runner; what it says goes to a file."""
+        runner = ("-m", "stages.check.parallel", "--jobs", str(jobs))
         with (self.root / log).open("wb") as file:
             return subprocess.Popen(
-                [sys.executable, "-m", "stages.check.parallel", "--jobs", str(jobs)],
+                [sys.executable, *runner, *options],
                 cwd=self.root,
                 env=self.env,
                 stdout=file,
                 stderr=subprocess.STDOUT,
             )
 
-    def run(self, *, jobs: int = 2, code: int = 0) -> str:
+    def run(self, *options: str, jobs: int = 2, code: int = 0) -> str:
         """Run the pipeline to its end; return what was said."""
-        assert self.start(jobs=jobs).wait(timeout=300) == code, self.read("log.txt")
+        process = self.start(*options, jobs=jobs)
+        assert process.wait(timeout=300) == code, self.read("log.txt")
         return self.read("log.txt")
 
     def read(self, name: str) -> str:
