@@ -87,7 +87,8 @@ def chosen(cell: Cell, params: dict[str, Any]) -> str | None:
         split = cell.option("split")
         name = params["synthesize"]["sources"][split] if split else "artefacts"
     else:
-        name = cell.option("source") or cell.option("method")
+        options = ("source", "method", "detector")
+        name = next(filter(None, map(cell.option, options)))
     return f"{cell.stage}/{name}"
 
 
@@ -145,8 +146,15 @@ def _case_outs(cell: Cell) -> set[str] | None:
         files = [paths.export(poisoning), paths.truth(poisoning)]
     elif cell.stage == "forget" and scenario:
         files = [paths.case(scenario), paths.answers(scenario)]
+    elif cell.stage == "forget" and cell.option("tips"):
+        files = [paths.tips(cell.option("tips") or "")]
     elif cell.stage == "forget":
         files = [paths.drop_list(cell.option("drop-all") or "")]
+    elif cell.stage == "classify":
+        files = [paths.classifier().parent, paths.classifier_metrics()]
+    elif cell.stage == "detect":
+        place = paths.open_detection if "open" in cell.name else paths.detection
+        files = [place(poisoning or "", cell.option("detector") or "")]
     elif cell.stage == "download":
         files = [paths.raw(cell.option("source") or "")]
     elif cell.stage == "synthesize":

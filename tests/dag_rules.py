@@ -76,6 +76,13 @@ def grid_is_files(params: Params, sources: Sources) -> list[str]:
     found = [f"grid.methods has {name}: no such file" for name in sorted(grid - files)]
     bare = sorted(grid - set(params["unlearn"]))
     found += [f"grid.methods has {name}: no block in unlearn" for name in bare]
+    detectors = {
+        name
+        for axis in ("detectors", "open_detectors")
+        for name in params["grid"].get(axis, ())
+    }
+    for name in sorted(detectors - set(plugins("detect", sources))):
+        found.append(f"detector {name}: no such file")
     attacks = set(plugins("poison", sources))
     used = {row["attack"] for row in params["poisonings"].values()}
     return found + [f"attack {name}: no such file" for name in sorted(used - attacks)]
@@ -126,6 +133,12 @@ def closed_threat_model(cells: Iterable[Cell]) -> list[str]:
         seen = ("data/cases/", "data/kspace/train")
         if cell.stage == "unlearn":
             other = [dep for dep in cell.data if not dep.startswith(seen)]
+            found += [f"{cell.name} depends on {dep}" for dep in sorted(other)]
+        if cell.stage == "detect":
+            seen = ("data/export/", "data/kspace/train", "data/models/poisoned/")
+            other = [
+                dep for dep in cell.data if not dep.startswith((*seen, "data/tips/"))
+            ]
             found += [f"{cell.name} depends on {dep}" for dep in sorted(other)]
         if cell.stage in ("train", "unlearn", "detect", "tune"):
             test = [dep for dep in cell.data if "kspace/test" in dep]

@@ -150,6 +150,7 @@ def test_outs_match_paths(cells):
     checked = [cell.stage for cell in cells if rules.expected_outs(cell) is not None]
     assert set(checked) == {
         "download", "synthesize", "poison", "forget", "train", "unlearn", "evaluate",
+        "classify", "detect",
     }  # fmt: skip
 
 
@@ -169,6 +170,9 @@ def test_the_grid_is_the_files(params, sources):
         "grid.methods has sdd: no such file",
         "grid.methods has sdd: no block in unlearn",
     ]
+    grid = params | {"grid": params["grid"] | {"detectors": ["los_outlier"]}}
+    found = rules.grid_is_files(grid, sources)
+    assert found == ["detector los_outlier: no such file"]
 
 
 def test_stages_are_apart(sources):
@@ -194,8 +198,13 @@ def test_truth_is_kept(cells, sources):
 
 def test_the_threat_model_is_closed(cells):
     assert rules.closed_threat_model(cells) == []
-    for extra in ("data/kspace/test", "data/export/mislabel-30"):
-        cell = find(cells, "unlearn@")
+    for start, extra in (
+        ("unlearn@", "data/kspace/test"),
+        ("unlearn@", "data/export/mislabel-30"),
+        ("detect@", "data/kspace/test"),
+        ("detect@", "data/models/oracle-0"),
+    ):
+        cell = find(cells, start)
         open_ = changed(cells, cell, deps=(*cell.deps, extra))
         assert rules.closed_threat_model(open_)
 

@@ -15,7 +15,8 @@ from tests.smoke_project import (
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-SSD = {"unlearn@mislabel-30-ssd", "unlearn@mislabel-random-30-ssd"}
+SCENARIOS = ("mislabel-30", "mislabel-random-30", "trigger-found")
+SSD = {f"unlearn@{scenario}-ssd" for scenario in SCENARIOS}
 SSD_FOLLOWERS = {name.replace("unlearn", "evaluate") for name in SSD} | {"report"}
 METHODS = {"retrain", "finetune", "ssd", "bad_teacher", "gradient_ascent"}
 MODELS = {"none", "continue", "oracle", "oracle_continue"} | METHODS
@@ -23,7 +24,7 @@ MODELS = {"none", "continue", "oracle", "oracle_continue"} | METHODS
 
 def test_every_scenario_and_model_has_numbers_or_a_reason(finished):
     summary = finished.read("metrics/summary.json")
-    for scenario in ("mislabel-30", "mislabel-random-30"):
+    for scenario in SCENARIOS:
         drop_all = {"drop_all"} if scenario == "mislabel-30" else set()
         assert set(summary[scenario]) == MODELS | drop_all
         for model, measures in summary[scenario].items():
@@ -98,7 +99,7 @@ def test_dvc_shows_metrics_and_dag(finished):
     table = json.loads(finished.dvc("metrics", "show", "--json"))
     shown = table[""]["data"]
     cells = {path for path in shown if path.startswith("metrics/cells/")}
-    assert len(cells) == 2 + 1 + 2 * 2 + 1 + 2 * len(METHODS)
+    assert len(cells) == 2 + 1 + 2 * 3 + 1 + 3 * len(METHODS)
     assert not any(shown[path].get("error") for path in shown)
     assert "psnr_test" in shown["metrics/cells/oracle-0.json"]["data"]
     dag = finished.dvc("dag", "--dot")

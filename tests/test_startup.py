@@ -18,8 +18,8 @@ TRAINING = (
 )  # fmt: skip
 # Stages that need no training library, in whatever they do, and those that need one for
 # their work: these must say what is wrong with their arguments before they import it.
-WITHOUT = ("code", "download", "synthesize", "poison", "forget", "report")
-LATE = ("evaluate",)
+WITHOUT = ("code", "download", "synthesize", "forget", "report")
+LATE = ("classify", "evaluate", "poison")
 BLOCK = f"import sys; sys.modules.update(dict.fromkeys({TRAINING}))\n"
 
 
@@ -51,6 +51,12 @@ def modules_of(stage: str) -> list[str]:
 @pytest.mark.parametrize("stage", WITHOUT)
 def test_a_stage_without_training_imports_no_training_library(stage):
     assert run_blocked(f"import {', '.join(modules_of(stage))}") == ""
+
+
+@pytest.mark.parametrize("attack", ["label_noise", "mislabel", "trigger", "pgd"])
+def test_an_attack_is_read_without_a_training_library(attack):
+    """Those that need one import it where they use it."""
+    assert run_blocked(f"import stages.poison.{attack}") == ""
 
 
 @pytest.mark.parametrize("stage", LATE)

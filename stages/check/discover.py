@@ -39,6 +39,15 @@ def sources(*kinds: str) -> list[str]:
     return [name for name in plugins("download") if _of_source(name, "GIVES") in kinds]
 
 
+def detectors(*, is_open: bool) -> list[str]:
+    """Names of the detectors of the open or of the closed threat model."""
+    return [
+        name
+        for name in plugins("detect")
+        if excerpt(f"stages.detect.{name}", "OPEN") == is_open
+    ]
+
+
 def published_splits(source: str) -> tuple[str, ...]:
     """Splits that a source of scans deals its own subjects out to."""
     splits: tuple[str, ...] = _of_source(source, "PUBLISHED")

@@ -23,6 +23,7 @@ def find_problems(params: Params) -> list[str]:
     keys = [key for key, _ in blocks]
     found += _plugins(params, "unlearn", keys, kind="method")
     found += _plugins(params, "download", keys, kind="source")
+    found += _plugins(params, "detect", keys, kind="detector")
     fetched = _mapping(params.get("download")).get("sources")
     found += _without_block(params, "download", fetched, "download.sources")
     found += _names(params)
@@ -109,9 +110,33 @@ def _references(params: Params) -> list[str]:
     if not isinstance(grid, dict):
         return found
     found += _list_of(grid, "drop_all", poisonings)
+    found += _list_of(grid, "detected", poisonings)
+    for key, is_open in (("detectors", False), ("open_detectors", True)):
+        found += _list_of(grid, key, discover.detectors(is_open=is_open))
+        found += _without_block(params, "detect", grid.get(key), f"grid.{key}")
+    found += _detected_scenarios(params, grid)
     found += _needed_oracles(grid)
     found += _list_of(grid, "methods", discover.plugins("unlearn"))
     found += _without_block(params, "unlearn", grid.get("methods"), "grid.methods")
+    return found
+
+
+def _detected_scenarios(params: Params, grid: Params) -> list[str]:
+    """A detected scenario needs its detector on its poisoning."""
+    found = []
+    for name, row in _rows(params, "scenarios").items():
+        if row.get("detected") is None:
+            continue
+        for key, value, axis in (
+            ("detected", row["detected"], "detectors"),
+            ("poisoning", row.get("poisoning"), "detected"),
+        ):
+            allowed = grid.get(axis)
+            if isinstance(allowed, list) and value not in allowed:
+                found.append(
+                    f"'scenarios.{name}.{key}' = {shown(value)} is not in grid.{axis}, "
+                    f"and the scenario is detected. Allowed: {listed(allowed)}"
+                )
     return found
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.check import profile
+from stages.check import discover, profile
 from stages.check.validate import find_problems
 from stages.common.params import ParamsError
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_profiles():
-    assert profile.names() == ["default", "paper", "smoke"]
+    assert profile.names() == ["default", "paper", "potency", "smoke"]
 
 
 @pytest.mark.parametrize("name", profile.names())
@@ -32,6 +32,21 @@ def test_committed_params_are_a_profile():
     )
 
 
+def test_potency_has_every_attack_at_every_share_in_two_scopes():
+    attacks = discover.plugins("poison")
+    rows = yaml.safe_load(profile.render("potency"))["poisonings"].values()
+    found = {(r["attack"], r["share"], r["scope"].get("contrast")) for r in rows}
+    for attack in attacks:
+        for share in (0.01, 0.05, 0.1, 0.3):
+            assert {(attack, share, None), (attack, share, "FLAIR")} <= found
+    severities = {
+        row["settings"]["severity"]
+        for row in rows
+        if row["settings"].get("kind") == "ghosting" and row["share"] == 0.3
+    }
+    assert len(severities) >= 4
+
+
 @pytest.mark.parametrize("name", ["smoke", "paper"])
 def test_comments_and_untouched_blocks_survive(name):
     default, text = profile.render("default"), profile.render(name)
@@ -48,7 +63,9 @@ def test_comments_and_untouched_blocks_survive(name):
 def test_smoke_reaches_every_stage_and_method():
     smoke, default = (yaml.safe_load(profile.render(n)) for n in ("smoke", "default"))
     assert smoke["grid"]["methods"] == default["grid"]["methods"]
-    assert len(smoke["scenarios"]) == 2
+    assert len(smoke["scenarios"]) == 3
+    for axis in ("detectors", "open_detectors"):
+        assert smoke["grid"][axis] == default["grid"][axis]
     assert smoke["grid"]["drop_all"]
     assert {row["poisoning"] for row in smoke["scenarios"].values()} == set(
         smoke["poisonings"]
@@ -74,7 +91,7 @@ def test_an_unknown_profile_is_refused_with_the_list(tmp_path, monkeypatch, capl
     with pytest.raises(SystemExit) as stop:
         profile.main(["smoek"])
     assert stop.value.code == 2
-    assert "default, paper, smoke" in caplog.text
+    assert "default, paper, potency, smoke" in caplog.text
     assert not (tmp_path / "params.yaml").exists()
 
 
