@@ -1,0 +1,63 @@
+"""A study runs a part of the pipeline beside the project, goes on, and brings back."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages.check import study
+from stages.check.study import STUDIES, Study, run_study
+from tests.check.toy_pipeline import ROOT, stage
+
+STAGES = {
+    "top": stage("echo 1 > made-top", outs=("made-top",)),
+    "a-1": stage("cat made-top > made-a1", deps=("made-top",), outs=("made-a1",)),
+    "a-2": stage("test -e go && touch made-a2", deps=("made-top",), outs=("made-a2",)),
+    "b": stage("touch made-b", outs=("made-b",)),
+}
+TOY = Study(("a-*",), "tests.check.toy_summary", (Path("metrics/toy.json"),))
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    """A project of trivial stages, with a study of two of them."""
+    root = tmp_path / "project"
+    (root / ".dvc").mkdir(parents=True)
+    (root / ".dvc" / "config").write_text("")
+    (root / ".gitignore").write_text("/.scratch/\n/made-*\n/.dvc/cache/\n")
+    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": STAGES}))
+    subprocess.run(["git", "init", "--quiet", str(root)], check=True)
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
+    monkeypatch.setitem(STUDIES, "smoke", TOY)
+    return root
+
+
+def test_a_study_that_failed_tells_what_it_has_and_goes_on(project):
+    assert run_study("smoke", jobs=2) != 0
+    folder = project / ".scratch/studies/smoke"
+    results = project / "metrics/toy.json"
+    assert json.loads(results.read_text()) == ["made-a1", "made-top"]
+    assert not list(project.glob("made-*"))
+    first = (folder / "made-a1").stat().st_mtime_ns
+    (project / "go").touch()
+    assert run_study("smoke", jobs=2) == 0
+    assert json.loads(results.read_text()) == ["made-a1", "made-a2", "made-top"]
+    assert (folder / "made-a1").stat().st_mtime_ns == first
+    # The project's own cache, so that what both have in common is made once.
+    assert (project / ".dvc/cache/files").is_dir()
+    assert not (folder / ".dvc/cache/files").exists()
+
+
+def test_every_study_has_its_profile_and_its_summary():
+    for name, found in STUDIES.items():
+        assert (ROOT / f"stages/check/profiles/{name}.yaml").exists()
+        assert (ROOT / f"{found.summary.replace('.', '/')}.py").exists()
+
+
+def test_an_unknown_study_is_refused():
+    with pytest.raises(SystemExit):
+        study.parse_args(["potence"])
