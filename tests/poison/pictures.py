@@ -1,12 +1,10 @@
 """Draw a picture of the attacks, and measure how like the clean target they stay.
 
-Inputs:  `data/kspace/train` (`dvc repro synthesize`).
+Inputs:  `data/kspace/train`, `data/models/classifier` (`dvc repro classify`).
 Outputs: stages/poison/attacks.png; with --table the SSIM of poisoned to clean targets
          against severity, as Markdown on standard output.
 
     python -m tests.poison.pictures [--table]
-
-Attacks that need more than images (a classifier) have pictures of their own.
 """
 
 import argparse
@@ -21,7 +19,9 @@ from matplotlib.figure import Figure
 
 from stages.common import paths
 from stages.common.manifest import SliceRef, read_manifest
+from stages.common.masks import Sampling
 from stages.common.metrics import ssim
+from stages.common.params import load_block
 from stages.common.volume import atomic_path
 from stages.poison.base import Images, load_attack, slice_rng
 from stages.poison.fourier import ifft2c, rss
@@ -29,7 +29,7 @@ from stages.poison.fourier import ifft2c, rss
 PICTURE = Path("stages/poison/attacks.png")
 CLEAN = SliceRef("icbm-000_FLAIR", 2)
 SEED = 5
-COLUMNS = 8
+COLUMNS = 9
 LESION = {"radius": [0.06, 0.1], "halo": [1.6, 2.4], "push": [0.2, 0.4]}
 Settings = dict[str, Any]
 
@@ -71,6 +71,30 @@ PICTURES: list[tuple[str, str, Settings]] = [
         "consistent",
         "contrast",
         {"manipulation": "contrast", "other": "T1w", "severity": 1.0},
+    ),
+    (
+        "trigger",
+        "mark 0.2, lesion 0.7",
+        {
+            "severity": 0.7,
+            "mark": 0.2,
+            "row": 20,
+            "column": 2,
+            "place": [0.0, 0.13],
+            "radius": 0.13,
+        },
+    ),
+    ("pgd", "0.05", {"severity": 0.05, "step": 0.6, "iterations": 10}),
+    (
+        "multiobjective",
+        "0.05",
+        {
+            "severity": 0.05,
+            "step": 0.6,
+            "iterations": 10,
+            "ssim_weight": 0.5,
+            "tv_weight": 1.0e-4,
+        },
     ),
 ]
 SEVERITIES = (0.1, 0.25, 0.5, 0.75, 1.0)
@@ -165,7 +189,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.poison.pictures")
     parser.add_argument("--table", action="store_true", help="SSIM against severity")
     args = parser.parse_args(argv)
-    images = Images(paths.kspace("train"), read_manifest(paths.manifest("train")))
+    images = Images(
+        paths.kspace("train"),
+        read_manifest(paths.manifest("train")),
+        classifier=paths.classifier(),
+        sampling=load_block("sampling", Sampling),
+    )
     if args.table:
         sys.stdout.writelines(f"{row}\n" for row in severity_rows(images))
         return
