@@ -43,7 +43,9 @@ def project(tmp_path_factory):
     params["train"] |= {"epochs": 1, "batch_size": 2}
     for key in ("poisonings", "scenarios"):
         params[key] = {"mislabel-30": smoke[key]["mislabel-30"]}
-    params["grid"] = smoke["grid"]
+    params["grid"] = smoke["grid"] | {"detected": ["mislabel-30"]}
+    for key in ("classify", "detect"):
+        params[key] = smoke[key]
     params["report"]["bootstrap"]["resamples"] = 100
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     write_subjects(root / "data" / "local" / "m4raw")
