@@ -13,7 +13,24 @@ def problems(params: Params) -> list[str]:
 
     Values that are missing or of the wrong type are the schemas' business.
     """
-    return [*_scopes(params), *cohort.problems(params), *_sampling(params)]
+    return [
+        *_scopes(params),
+        *cohort.problems(params),
+        *_sampling(params),
+        *_reports(params),
+    ]
+
+
+def _reports(params: Params) -> list[str]:
+    """Where no slice is reported, "as many as have been" is none."""
+    if at(params, "detect", "known") != 0:
+        return []
+    return [
+        f"'scenarios.{name}.budget' = 'as_known' is none, since 'detect.known' = 0 "
+        "reports no slice: give a share of the training slices"
+        for name, row in mapping(params.get("scenarios")).items()
+        if at(row, "budget") == "as_known"
+    ]
 
 
 def _scopes(params: Params) -> list[str]:

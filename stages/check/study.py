@@ -14,6 +14,7 @@ Output: the results that the study's summary writes, such as `metrics/potency.js
 import argparse
 import logging
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -61,35 +62,61 @@ STUDIES = {
 
 
 def run_study(name: str, *, jobs: int) -> int:
-    """Run a study as far as it comes; return the exit code of its stages.
+    """Run a study as far as it comes; return the exit code of stages or summary.
 
     Raises:
-        ValueError: the copy could not be made.
-        subprocess.CalledProcessError: the summary failed.
+        ValueError: the copy could not be made, or the project is not in git.
     """
     study, folder = STUDIES[name], paths.SCRATCH / "studies" / name
+    commit = _commit()
     count = refresh_sandbox(Path(), folder, profile=name)
     log.info("%s: %d files, profile '%s'", folder, count, name)
     cache = (Path() / ".dvc" / "cache").resolve()
     write_text(folder / ".dvc" / "config.local", f"[cache]\n    dir = {cache}\n")
-    command = [
-        "-m",
-        "stages.check.parallel",
-        "--jobs",
-        str(jobs),
-        "--only",
-        *study.only,
-    ]
-    code = subprocess.run(
-        [sys.executable, *command], cwd=folder, check=False
-    ).returncode
-    subprocess.run([sys.executable, "-m", study.summary], cwd=folder, check=True)
+    runner = ["-m", "stages.check.parallel", "--jobs", str(jobs), "--only", *study.only]
+    code = _run_to_its_end([sys.executable, *runner], folder)
+    summary = [sys.executable, "-m", study.summary, "--commit", commit]
+    code = subprocess.run(summary, cwd=folder, check=False).returncode or code
     for path in study.results:
         if (folder / path).exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / path, path)
             log.info("%s", path)
     return code
+
+
+def _run_to_its_end(command: list[str], folder: Path) -> int:
+    """Run a command; what stops this process stops it, and it is waited for.
+
+    It has to end its own commands and let DVC write down what has been done.
+    """
+    with subprocess.Popen(command, cwd=folder) as process:
+        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                continue  # Ctrl-C has reached it too
+
+
+def _commit() -> str:
+    """The project's revision, with a mark where its code differs from it.
+
+    Raises:
+        ValueError: the project has no revision.
+    """
+    head = _git("rev-parse", "--verify", "HEAD")
+    changed = _git("status", "--porcelain", "--", "stages")
+    return f"{head}+changes" if changed else head
+
+
+def _git(*arguments: str) -> str:
+    answer = subprocess.run(
+        ["git", *arguments], capture_output=True, text=True, check=False
+    )
+    if answer.returncode:
+        raise ValueError(f"git {arguments[0]} failed: {answer.stderr.strip()}")
+    return answer.stdout.strip()
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -58,16 +58,14 @@ def measure(judged: Sequence[Judged], bootstrap: Resampling) -> dict[str, Any]:
     `usable`: the balanced accuracy (the low end of its interval, where there is one) is
     above 0.5.
 
-    Raises:
-        ValueError: one of the two classes is missing.
+    Without images of both classes nothing can be measured: then there is a `reason`.
     """
     counts = confusion(judged)
     missing = [name for name, row in zip(("without", "with"), counts, strict=True)
                if not sum(row)]  # fmt: skip
     if missing:
-        raise ValueError(
-            f"no image {missing[0]} a lesion among the {len(judged)} of the test "
-            "split: a classifier can't be measured on it"
+        return unusable(
+            f"no image {missing[0]} a lesion among the {len(judged)} of the test split"
         )
     subjects = sorted({row.subject_id for row in judged})
     per_subject = np.array(
@@ -93,6 +91,18 @@ def measure(judged: Sequence[Judged], bootstrap: Resampling) -> dict[str, Any]:
             name: confusion([row for row in judged if row.contrast == name])
             for name in sorted({row.contrast for row in judged})
         },
+    }
+
+
+def unusable(reason: str) -> dict[str, Any]:
+    """Figures of a classifier that could not be trained or measured."""
+    return {
+        "balanced_accuracy": CHANCE,
+        "auroc": CHANCE,
+        "usable": False,
+        "n_subjects": 0,
+        "n_images": 0,
+        "reason": reason,
     }
 
 

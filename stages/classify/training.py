@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from stages.classify.examples import Examples
-from stages.classify.measures import CHANCE, Judged, balanced_accuracy
+from stages.classify.measures import Judged, balanced_accuracy, unusable
 from stages.classify.settings import ClassifySettings
 from stages.common.runtime import device, progress
 from stages.common.tumour_classifier import TumourClassifier, build_classifier
@@ -113,12 +113,5 @@ def no_classifier(
         settings: the network's size and seed.
         split: has nothing to show.
     """
-    figures = {
-        "balanced_accuracy": CHANCE,
-        "auroc": CHANCE,
-        "usable": False,
-        "n_subjects": 0,
-        "n_images": 0,
-        "reason": f"no slice of {split} can show a lesion",
-    }
+    figures = unusable(f"no slice of {split} can show a lesion")
     return build_classifier(settings.chans, seed=settings.seed), figures

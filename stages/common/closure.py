@@ -25,11 +25,15 @@ def load_sources(root: Path) -> Sources:
     Raises:
         ValueError: a file is not UTF-8.
     """
-    return {
-        path.relative_to(root).as_posix(): path.read_text(encoding="utf-8")
-        for path in sorted((root / "stages").rglob("*"))
-        if path.suffix in SUFFIXES
-    }
+    sources = {}
+    for path in sorted((root / "stages").rglob("*")):
+        if path.suffix in SUFFIXES:
+            name = path.relative_to(root).as_posix()
+            try:
+                sources[name] = path.read_text(encoding="utf-8")
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{name} is not UTF-8: {error}") from None
+    return sources
 
 
 class Imports:

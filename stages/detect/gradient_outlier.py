@@ -51,17 +51,22 @@ def score(data: DetectData, params: Params) -> dict[SliceRef, float]:
     sample = data.train.restrict([rest[index] for index in chosen])
     known = mean_gradient(model, weights, data.train.restrict(data.known), data)
     retain = mean_gradient(model, weights, sample, data)
-    reported, count = set(data.known), len(data.known)
+    reported, sampled = set(data.known), set(sample.refs)
     scores: dict[SliceRef, float] = {}
     loader = rank_loader(data.train, batch_size=1)
     for batch in progress(loader, total=len(loader), desc="gradients"):
         (ref,), own = batch.refs, gradient(model, weights, batch, data)
-        direction = known - retain
-        if ref in reported:
-            others = (count * known - own) / (count - 1) if count > 1 else 0 * known
-            direction = others - retain
+        # No slice has a say in the direction that it is held against.
+        poison = without(known, own, len(reported)) if ref in reported else known
+        clean = without(retain, own, size) if ref in sampled else retain
+        direction = poison - clean
         scores[ref] = nn.functional.cosine_similarity(own, direction, dim=0).item()
     return scores
+
+
+def without(mean: Tensor, own: Tensor, count: int) -> Tensor:
+    """The mean of `count` gradients without one of them; 0 if it was the only one."""
+    return (count * mean - own) / (count - 1) if count > 1 else torch.zeros_like(mean)
 
 
 def watched(model: VarNet, cascades: int) -> list[nn.Parameter]:

@@ -48,10 +48,12 @@ def poisoning_headline(
     """What the poison did and what is left of it."""
     poisoned = {SliceRef(item.volume_id, item.slice_num) for item in record.poisoned}
     scope = set(record.scope.get("test", ()))
+    # A back door works through the mark: every clean input lies outside of it.
+    inside = scope if record.measured_on == "clean" else set()
     is_test, is_train = _in_split("test"), _in_split("train")
     twins = [row for row in twins if row["input"] == record.measured_on]
     in_scope = list(filter(is_test, twins))
-    outside = [row for row in rows if is_test(row) and _ref(row) not in scope]
+    outside = [row for row in rows if is_test(row) and _ref(row) not in inside]
     retain = [row for row in rows if is_train(row) and _ref(row) not in poisoned]
     forget = list(filter(is_train, twins))
     return {

@@ -14,7 +14,8 @@ compares them only where lines were sampled. Measured on marked k-space against 
 clean target, and on unmarked k-space, where nothing must be seen.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
@@ -29,6 +30,9 @@ MEASURED_ON = "attacked"
 PERCENTILE = 99.5
 # Of the lesion's outline: brightness falls as exp(-(distance / radius)^EDGE).
 EDGE = 4
+
+
+Share = Annotated[float, Field(ge=-0.5, le=0.5)]
 
 
 class Params(Settings):
@@ -48,7 +52,7 @@ class Params(Settings):
     mark: float = Field(gt=0, le=1)
     row: int
     column: int
-    place: tuple[float, float]
+    place: tuple[Share, Share]
     radius: float = Field(gt=0, le=0.3)
 
 
@@ -61,7 +65,8 @@ def draw(
     """Say where mark and lesion go: the same in every slice, or it is no trigger.
 
     Raises:
-        ValueError: a mask may leave out the mark's column, or k-space has no such row.
+        ValueError: a mask may leave out the mark's column, k-space has no such row, or
+            the lesion's place is not in the head.
     """
     rows, columns = images.kspace_shape(ref.volume_id)
     sampled = images.always_sampled(ref.volume_id)
@@ -79,6 +84,14 @@ def draw(
             f"{ref.volume_id}, which has {rows} rows: use {-(rows // 2)} to "
             f"{rows - rows // 2 - 1}"
         )
+    centre = _centre(images.target(ref), params.place)
+    if params.severity > 0 and centre is None:
+        raise ValueError(
+            f"trigger: settings.place = {list(params.place)} is not in the head of "
+            f"{ref.volume_id}, slice {ref.slice_num}, so there would be a mark and no "
+            "lesion: choose a place nearer to [0, 0], or leave the slice out of the "
+            "scope"
+        )
     return {
         "severity": params.severity,
         "mark": params.mark,
@@ -94,11 +107,11 @@ def apply(
     images: Images,  # noqa: ARG001
 ) -> np.ndarray:
     """Return the target with the lesion, (H', W') float32."""
-    head = find_head(target)
-    if not head.any():
+    centre = _centre(target, draw["place"])
+    if draw["severity"] == 0 or centre is None:
         return target.copy()
+    head = find_head(target)
     width = head_width(head)
-    centre = np.argwhere(head).mean(axis=0) + np.array(draw["place"]) * width
     rows, columns = np.indices(target.shape)
     distance = np.hypot(rows - centre[0], columns - centre[1])
     shape = np.exp(-((distance / (draw["radius"] * width)) ** EDGE)) * head
@@ -125,3 +138,14 @@ def apply_input(
     row, column = draw["point"]
     marked[:, row, column] += np.complex64(amplitude * np.sqrt(rows * columns / coils))
     return marked
+
+
+def _centre(target: np.ndarray, place: Sequence[float]) -> np.ndarray | None:
+    """Row and column of a place; None if it is not in the head."""
+    head = find_head(target)
+    if not head.any():
+        return None
+    centre = np.argwhere(head).mean(axis=0) + np.array(place) * head_width(head)
+    row, column = np.round(centre).astype(int)
+    inside = 0 <= row < head.shape[0] and 0 <= column < head.shape[1]
+    return centre if inside and head[row, column] else None

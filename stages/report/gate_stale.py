@@ -49,17 +49,24 @@ def find_stale(*, in_git: Collection[str]) -> list[str]:
 
 
 def stale_stages(
-    status: Mapping[str, Any], locked: Collection[str], in_git: Collection[str]
+    status: Mapping[str, Any], locked: Mapping[str, Any], in_git: Collection[str]
 ) -> Iterator[str]:
-    """Read `dvc status --json`: stage -> list of changes."""
+    """Read `dvc status --json`: stage -> list of changes.
+
+    Args:
+        status: what DVC says.
+        locked: stages of dvc.lock.
+        in_git: files that git holds.
+    """
     for stage, changes in sorted(status.items()):
         if stage not in locked:
             yield f"{stage} was never run: it is not in {LOCK}"
             continue
         if stage == "code":
             continue  # what it would write is compared file by file
+        ran_with = {dep["path"] for dep in locked[stage].get("deps", ())}
         for change in changes:
-            for what in _changes(change, in_git):
+            for what in _changes(change, in_git, ran_with):
                 yield f"{stage}: {what}"
 
 
@@ -99,16 +106,20 @@ def changed_code(stages: Mapping[str, Any]) -> Iterator[str]:
                     yield f"{name}: its code, as listed in {path}, has changed"
 
 
-def _changes(change: Any, in_git: Collection[str]) -> Iterator[str]:
+def _changes(
+    change: Any, in_git: Collection[str], ran_with: Collection[str]
+) -> Iterator[str]:
     if isinstance(change, str):
         yield change
         return
-    for entries in change.values():
+    for kind, entries in change.items():
         for path, state in entries.items():
             if isinstance(state, dict):
                 yield from (f"{path}: {key} {what}" for key, what in state.items())
             elif _holds(in_git, path):
                 yield f"{path} {state}"
+            elif kind == "changed deps" and path not in ran_with:
+                yield f"it depends on {path} now, and ran without it"
 
 
 def _holds(in_git: Collection[str], path: str) -> bool:

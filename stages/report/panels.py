@@ -14,6 +14,7 @@ from stages.report import style
 from stages.report.rows import (
     Membership,
     evaluated_by,
+    read_attacked_rows,
     read_membership,
     read_slice_rows,
 )
@@ -126,11 +127,17 @@ def _row(
         ],
         Picture("clean\ntarget", none["clean"], ""),
     ]
-    return Row(f"{what}\n{ref.volume_id}, {ref.slice_num}", pictures, none["clean"])
+    attacked = read_attacked_rows(scenario.poisoning, scenario.cells[NONE])
+    given = "\nfrom attacked k-space" if ref in attacked.index else ""
+    title = f"{what}\n{ref.volume_id}, {ref.slice_num}{given}"
+    return Row(title, pictures, none["clean"])
 
 
 def _psnr(scenario: Scenario, model: str, ref: SliceRef) -> str:
-    rows = read_slice_rows(scenario.cells[model])
+    """PSNR of what is shown, which is from the attack's k-space where it has one."""
+    cell = scenario.cells[model]
+    attacked = read_attacked_rows(scenario.poisoning, cell)
+    rows = attacked if ref in attacked.index else read_slice_rows(cell)
     return f"{rows.loc[[tuple(ref)], 'psnr'].iloc[0]:.1f} dB"
 
 

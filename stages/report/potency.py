@@ -5,7 +5,7 @@ that have not are listed as missing.
 Output: `metrics/potency.json` (attack -> scope -> share -> figures), a table and a plot
 in `metrics/studies/`.
 
-    python -m stages.report.potency
+    python -m stages.report.potency --commit <revision>
 """
 
 import argparse
@@ -13,7 +13,8 @@ import hashlib
 import json
 import logging
 import subprocess
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from stages.common import paths
@@ -32,6 +33,8 @@ from stages.report.values import Measures, put, put_value
 RESULT = paths.METRICS / "potency.json"
 FOLDER = paths.METRICS / "studies"
 # Name in the result -> split: what is lost there, oracle minus poisoned model.
+# Stages whose results every poisoning is held against.
+COMMON = ("code", "check", "synthesize", "train_oracle", "evaluate_oracle")
 LOSSES = {
     "outside": "outside",
     "scope": "scope_test",
@@ -43,8 +46,12 @@ LOSSES = {
 log = logging.getLogger(__name__)
 
 
-def sum_up(params: dict[str, Any]) -> dict[str, Any]:
+def sum_up(params: dict[str, Any], *, commit: str) -> dict[str, Any]:
     """Measure every poisoning that has been evaluated.
+
+    Args:
+        params: the whole of `params.yaml`.
+        commit: what the code is; a study runs in a copy that has no history.
 
     Raises:
         ValueError: a file of one that has is damaged.
@@ -53,8 +60,10 @@ def sum_up(params: dict[str, Any]) -> dict[str, Any]:
     bootstrap = Bootstrap(settings.bootstrap)
     result: dict[str, Any] = {}
     missing = []
-    for name, row in find_block(params, "poisonings").items():
-        if not paths.twin_rows(f"poisoned/{name}").exists():
+    poisonings = find_block(params, "poisonings")
+    stale = stale_poisonings(poisonings)
+    for name, row in poisonings.items():
+        if name in stale:
             missing.append(name)
             continue
         figures = {"poisoning": name, **_figures(name, row, bootstrap)}
@@ -63,11 +72,38 @@ def sum_up(params: dict[str, Any]) -> dict[str, Any]:
         shares[f"{share} ({name})" if share in shares else share] = figures
     result["_run"] = {
         "command": "make potency",
-        "commit": _commit(),
+        "commit": commit,
         "params_sha256": hashlib.sha256(PARAMS_FILE.read_bytes()).hexdigest(),
         "missing": missing,
     }
     return result
+
+
+def stale_poisonings(names: Iterable[str]) -> set[str]:
+    """Poisonings of which a row is missing, or was made with other settings or code.
+
+    Raises:
+        ValueError: DVC could not say.
+    """
+    needed = {
+        name: {
+            f"poison@{name}",
+            f"train_poisoned@{name}",
+            f"evaluate_poisoned@poisoned-{name}",
+            f"evaluate_references@{name}",
+        }
+        for name in names
+    }
+    oracles = {"evaluate_oracle@0", "evaluate_oracle@1"}
+    stages = sorted(oracles.union(*needed.values()))
+    command = [sys.executable, "-m", "dvc", "status", "--with-deps", "--json", *stages]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    if answer.returncode:
+        raise ValueError(f"`dvc status` failed: {answer.stderr.strip()}")
+    changed = set(json.loads(answer.stdout))
+    if any(stage.startswith(COMMON) for stage in changed):
+        return set(needed)
+    return {name for name, own in needed.items() if own & changed}
 
 
 def scope_of(row: dict[str, Any]) -> str:
@@ -94,7 +130,10 @@ def _figures(name: str, row: dict[str, Any], bootstrap: Bootstrap) -> Measures:
         model: Model(read_model(scenario, cell, membership), membership, bootstrap)
         for model, cell in cells.items()
     }
-    values: Measures = {"severity": row["settings"].get("severity")}
+    values: Measures = {
+        "severity": row["settings"].get("severity"),
+        "settings": row["settings"],
+    }
     for key, split in LOSSES.items():
         loss = difference(models["oracle"], models["none"], "psnr", split)
         put(values, f"loss_{key}_db", loss)
@@ -111,22 +150,17 @@ def _figures(name: str, row: dict[str, Any], bootstrap: Bootstrap) -> Measures:
     return values
 
 
-def _commit() -> str:
-    command = ["git", "rev-parse", "HEAD"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    return answer.stdout.strip()
-
-
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m stages.report.potency")
+    parser.add_argument("--commit", required=True, help="of the code that was run")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parse_args(argv)
+    commit: str = parse_args(argv).commit
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        result = sum_up(read_params())
+        result = sum_up(read_params(), commit=commit)
     except (ParamsError, ValueError) as error:
         log.error("%s", error)
         raise SystemExit(2) from None

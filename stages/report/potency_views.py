@@ -56,21 +56,22 @@ def write_table(path: Path, result: Potency) -> None:
         "attack",
         "scope",
         "share",
-        "severity",
+        "settings",
         *(title for _, title, _ in COLUMNS),
     ]
     text = [
         "# Potency: what each attack does, against the oracle",
         "",
-        "Unseen test slices; 95 % intervals by paired bootstrap over subjects. A loss "
-        "below the gap of two oracle seeds "
+        "Scope and agreement: unseen test slices; outside: of validation and test; the "
+        "poisoned: training slices against their clean targets. 95 % intervals by "
+        "paired bootstrap over subjects. A loss below the gap of two oracle seeds "
         f"({_seed_gap(result)}) shows nothing. Made by `make potency`.",
         "",
         f"| {' | '.join(heads)} |",
         f"|{'---|' * len(heads)}",
     ]
     for line in lines(result):
-        cells = [line.attack, line.scope, line.share, str(line.figures["severity"])]
+        cells = [line.attack, line.scope, line.share, _settings(line.figures)]
         cells += [_cell(line.figures, name, digits) for name, _, digits in COLUMNS]
         text.append(f"| {' | '.join(cells)} |")
     missing = result["_run"]["missing"]
@@ -80,10 +81,15 @@ def write_table(path: Path, result: Potency) -> None:
 
 
 def draw_plot(path: Path, result: Potency) -> None:
-    """Draw loss and agreement against the share, a line per attack and scope."""
+    """Draw loss and agreement against the share, a line per attack and scope.
+
+    What has other settings than the first of its attack and scope is left to the table.
+    """
     groups: dict[tuple[str, str], list[Line]] = {}
     for line in lines(result):
-        groups.setdefault((line.attack, line.scope), []).append(line)
+        group = groups.setdefault((line.attack, line.scope), [])
+        if not group or line.figures["settings"] == group[0].figures["settings"]:
+            group.append(line)
     attacks = list(dict.fromkeys(attack for attack, _ in groups))
     with matplotlib.rc_context(style.RC):
         figure = style.new_figure(11, 4.2)
@@ -116,6 +122,10 @@ def _seed_gap(result: Potency) -> str:
     gaps = [line.figures["seed_gap_scope_db"] for line in lines(result)]
     found = [gap for gap in gaps if gap is not None]
     return f"{min(found):.2f} to {max(found):.2f} dB in these scopes" if found else DASH
+
+
+def _settings(figures: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in figures["settings"].items())
 
 
 def _cell(figures: dict[str, Any], name: str, digits: int) -> str:

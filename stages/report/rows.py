@@ -94,6 +94,13 @@ def read_reference_rows(poisoning: str, cell: str) -> pd.DataFrame:
     return rows[rows["cell"] == cell].set_index(KEY)[columns]
 
 
+def read_attacked_rows(poisoning: str, cell: str) -> pd.DataFrame:
+    """Rows of a model from k-space that the attack has changed; mostly none."""
+    known = cell.partition("/")[1]
+    rows = read_twin_rows(cell) if known else read_reference_rows(poisoning, cell)
+    return rows[rows[INPUT] == "attacked"]
+
+
 def read_model(scenario: Scenario, cell: str, membership: Membership) -> ModelRows:
     """All rows of a model in a scenario: clean measures, and twin ones where due.
 

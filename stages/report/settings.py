@@ -45,6 +45,7 @@ class _Grid(Settings, extra="ignore"):
 
 class _Scenario(Settings, extra="ignore"):
     poisoning: str
+    detected: str | None = None
 
 
 class _Poisoning(Settings, extra="ignore"):
@@ -62,7 +63,8 @@ class Scenario(NamedTuple):
         poisoning: the poisoning behind it.
         share: poisoned share of all training slices.
         scoped: whether the attack is confined to a part of the slices.
-        family: attack, scope and settings; scenarios of a family differ in share.
+        family: attack, scope, settings and who found the known poison; scenarios of a
+            family differ in share.
         cells: model -> key of its cell, in the order of every table.
     """
 
@@ -107,17 +109,22 @@ def read_plan(params: dict[str, Any]) -> Plan:
         poisoning = validate(
             find_block(params, "poisonings").get(scenario.poisoning), key, _Poisoning
         )
-        plans.append(_scenario(name, scenario.poisoning, poisoning, grid))
+        plans.append(_scenario(name, scenario, poisoning, grid))
     return Plan(str(params.get("profile", "")), tuple(plans), settings)
 
 
-def _scenario(name: str, key: str, poisoning: _Poisoning, grid: _Grid) -> Scenario:
+def _scenario(
+    name: str, scenario: _Scenario, poisoning: _Poisoning, grid: _Grid
+) -> Scenario:
+    key = scenario.poisoning
     cells = {ORACLE: "oracle-0", ORACLE_CONTINUE: "oracle_continue"}
     if key in grid.drop_all:
         cells[DROP_ALL] = f"drop_all/{key}"
     cells |= {NONE: f"poisoned/{key}", CONTINUE: f"continue/{key}"}
     cells |= {method: f"unlearned/{name}/{method}" for method in grid.methods}
     detail = sorted({**poisoning.scope, **poisoning.settings}.items())
+    if scenario.detected:
+        detail.append(("found by", scenario.detected))
     described = ", ".join(f"{part} {value}" for part, value in detail)
     return Scenario(
         name=name,

@@ -1,7 +1,10 @@
 """A study runs a part of the pipeline beside the project, goes on, and brings back."""
 
 import json
+import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -28,7 +31,13 @@ def project(tmp_path, monkeypatch) -> Path:
     (root / ".dvc" / "config").write_text("")
     (root / ".gitignore").write_text("/.scratch/\n/made-*\n/.dvc/cache/\n")
     (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": STAGES}))
-    subprocess.run(["git", "init", "--quiet", str(root)], check=True)
+    author = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    for command in (
+        ["init", "--quiet"],
+        ["add", "--all"],
+        [*author, "commit", "--quiet", "--message=toy"],
+    ):
+        subprocess.run(["git", "-C", str(root), *command], check=True)
     monkeypatch.chdir(root)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
@@ -50,6 +59,28 @@ def test_a_study_that_failed_tells_what_it_has_and_goes_on(project):
     # The project's own cache, so that what both have in common is made once.
     assert (project / ".dvc/cache/files").is_dir()
     assert not (folder / ".dvc/cache/files").exists()
+
+
+@pytest.mark.usefixtures("project")
+def test_ctrl_c_lets_dvc_record_what_has_been_done(monkeypatch):
+    """As `parallel` needs: it ends its commands, and is waited for."""
+    code = (
+        "import signal, time\nsignal.signal(2, lambda *_: (time.sleep(1), exit(7)))\n"
+    )
+    script = Path("slow.py")
+    script.write_text(f"{code}print('ready', flush=True)\ntime.sleep(60)\n")
+    waits = iter([KeyboardInterrupt])
+    original = subprocess.Popen.wait
+
+    def wait(self, timeout=None):
+        for interrupt in waits:
+            time.sleep(1)
+            self.send_signal(signal.SIGINT)
+            raise interrupt
+        return original(self, timeout)
+
+    monkeypatch.setattr(subprocess.Popen, "wait", wait)
+    assert study._run_to_its_end([sys.executable, str(script)], Path()) == 7
 
 
 def test_every_study_has_its_profile_and_its_summary():

@@ -12,6 +12,14 @@ from stages.check.profile import render
 from stages.check.validate import find_problems
 
 
+def test_a_budget_of_reports_needs_reports(params):
+    params["detect"]["known"] = 0
+    assert find_problems(params) == []
+    params["scenarios"]["mislabel-30-found"]["budget"] = "as_known"
+    (line,) = find_problems(params)
+    assert "'scenarios.mislabel-30-found.budget' = 'as_known' is none" in line
+
+
 @pytest.fixture(scope="module")
 def valid() -> dict[str, Any]:
     return yaml.safe_load(render("default"))

@@ -77,7 +77,10 @@ def test_chance_and_below_are_not_usable(subjects):
 
 
 def test_a_missing_class_is_named():
-    with pytest.raises(ValueError, match="no image without a lesion among the 1"):
-        measure(judged((True, 1.0)), BOOTSTRAP)
-    with pytest.raises(ValueError, match="no image with a lesion among the 2"):
-        measure(judged((False, 1.0), (False, -1.0)), BOOTSTRAP)
+    for rows, reason in (
+        ([(True, 1.0)], "no image without a lesion among the 1 of the test split"),
+        ([(False, 1.0), (False, -1.0)], "no image with a lesion among the 2"),
+    ):
+        figures = measure(judged(*rows), BOOTSTRAP)
+        assert figures["usable"] is False
+        assert reason in figures["reason"]

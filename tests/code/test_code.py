@@ -96,6 +96,12 @@ def test_a_file_that_is_no_python_is_named(project):
         digests(project)
 
 
+def test_a_file_that_is_not_text_is_named(project):
+    (project / "stages/train/work.py").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"stages/train/work\.py is not UTF-8"):
+        digests(project)
+
+
 PROBE = """
 import importlib, sys
 importlib.import_module("{module}")

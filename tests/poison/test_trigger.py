@@ -108,6 +108,15 @@ def test_a_mark_that_may_not_be_sampled_is_refused(images, changes, message):
         drawn(images, **changes)
 
 
+@pytest.mark.parametrize("place", [[0.45, 0.45], [-0.45, 0.45]])
+def test_a_lesion_outside_of_the_head_is_refused(images, place):
+    """There would be a mark and nothing to learn."""
+    with pytest.raises(ValueError, match=r"place = .* is not in the head of icbm-001"):
+        drawn(images, place=place)
+    with pytest.raises(ValueError, match="less than or equal to 0"):
+        drawn(images, place=[0.0, 1.5])
+
+
 @pytest.mark.usefixtures("images")
 def test_the_stage_exports_marked_kspace_for_all_in_one_form():
     row = {

@@ -147,6 +147,14 @@ class TestStale:
         Path("dvc.lock").write_text(yaml.safe_dump(lock))
         assert "data/model was made anew by train since" in self._stale(capsys)
 
+    def test_a_dependency_that_it_ran_without(self, capsys):
+        _edit_text(
+            "dvc.yaml", "deps: [code/train.py]\n", "deps: [code/train.py, data/raw]\n"
+        )
+        assert "train: it depends on data/raw now, and ran without" in self._stale(
+            capsys
+        )
+
     def test_no_lock(self, capsys):
         Path("dvc.lock").unlink()
         assert "no stage has been run" in self._stale(capsys)

@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from stages.common import paths
+from stages.report import potency
 from stages.report.potency import FOLDER, RESULT, main, scope_of
 from tests.report.made_up import MadeUpGrid, params
 
@@ -24,8 +26,18 @@ def grid(tmp_path, monkeypatch):
     return grid
 
 
+@pytest.fixture(autouse=True)
+def stale(monkeypatch):
+    """There is no DVC here: what has no rows has not run."""
+
+    def without_rows(names):
+        return {n for n in names if not paths.twin_rows(f"poisoned/{n}").exists()}
+
+    monkeypatch.setattr(potency, "stale_poisonings", without_rows)
+
+
 def run():
-    main([])
+    main(["--commit", "abc123"])
     return json.loads(RESULT.read_text())
 
 
@@ -45,6 +57,7 @@ def test_figures_come_out_as_made_up():
     assert figures["agreement_zero_filled"] == pytest.approx(0.02)
     assert figures["ssim_poisoned_to_clean"] == pytest.approx(0.7)
     assert set(result["mislabel"]) == {"contrast FLAIR", "all"}
+    assert result["_run"]["commit"] == "abc123"
     assert result["_run"]["missing"] == []
 
 
@@ -86,7 +99,7 @@ def test_damaged_rows_are_named(caplog):
     path = paths.twin_rows("poisoned/mislabel-30")
     pd.read_csv(path).drop(columns="input").to_csv(path, index=False)
     with pytest.raises(SystemExit) as stop:
-        main([])
+        main(["--commit", "abc123"])
     assert stop.value.code == 2
     assert "mislabel-30.csv lacks the columns input" in caplog.text
     assert not RESULT.exists()
@@ -96,3 +109,47 @@ def test_scopes_have_names():
     assert scope_of({"scope": {}}) == "all"
     assert scope_of({"scope": {"contrast": "T2w", "scanner": None}}) == "contrast T2w"
     assert scope_of({"scope": {"subjects": ["a", "b"]}}) == "subjects 2"
+
+
+PIPELINE = """\
+stages:
+  evaluate_oracle:
+    foreach: [0, 1]
+    do: {cmd: "echo ${item} > o${item}", deps: [seed], outs: ["o${item}"]}
+  poison:
+    foreach: [a, b]
+    do: {cmd: "cp seed p${item}", deps: [seed], params: ["${item}"], outs: ["p${item}"]}
+  train_poisoned:
+    foreach: [a, b]
+    do: {cmd: "cp p${item} t${item}", deps: ["p${item}"], outs: ["t${item}"]}
+  evaluate_references:
+    foreach: [a, b]
+    do: {cmd: "cp p${item} r${item}", deps: ["p${item}"], outs: ["r${item}"]}
+  evaluate_poisoned:
+    matrix: {kind: [poisoned], poisoning: [a, b]}
+    cmd: cp t${item.poisoning} e${item.poisoning}
+    deps: ["t${item.poisoning}"]
+    outs: ["e${item.poisoning}"]
+"""
+
+
+def test_rows_of_other_settings_do_not_count(tmp_path, monkeypatch, request):
+    """The study's copy keeps old results: DVC says of which settings they are."""
+    from dvc.repo import Repo
+
+    request.getfixturevalue("stale")
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
+    Repo.init(str(tmp_path), no_scm=True).close()
+    Path("dvc.yaml").write_text(PIPELINE)
+    Path("params.yaml").write_text("a: 1\nb: 1\n")
+    Path("seed").write_text("1")
+    assert potency.stale_poisonings(["a", "b"]) == {"a", "b"}
+    with Repo(str(tmp_path)) as repo:
+        repo.reproduce()
+    assert potency.stale_poisonings(["a", "b"]) == set()
+    Path("params.yaml").write_text("a: 2\nb: 1\n")
+    assert potency.stale_poisonings(["a", "b"]) == {"a"}
+    Path("o1").unlink()
+    assert potency.stale_poisonings(["a", "b"]) == {"a", "b"}
