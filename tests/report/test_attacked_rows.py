@@ -4,9 +4,16 @@ import pandas as pd
 import pytest
 
 from stages.common import paths
+from stages.common.manifest import SliceRef
 from stages.report.bootstrap import Bootstrap
 from stages.report.measures import Model
-from stages.report.rows import read_membership, read_model
+from stages.report.panels import _psnr, _rows
+from stages.report.rows import (
+    read_attacked_rows,
+    read_membership,
+    read_model,
+    read_slice_rows,
+)
 from stages.report.settings import BootstrapSettings
 from tests.report.made_up import MadeUpGrid, params, save
 
@@ -69,3 +76,16 @@ def test_every_clean_slice_is_outside_of_a_back_door(scenario):
     assert membership.measured_on == "attacked"
     assert membership.splits["outside_test"] == membership.splits["test"]
     assert membership.splits["scope_test"] < membership.splits["test"]
+
+
+def test_the_panels_name_the_psnr_of_what_they_show(scenario):
+    ref = next(
+        SliceRef(*ref) for ref in sorted(read_membership(scenario).splits["scope_test"])
+    )
+    clean = read_slice_rows(scenario.cells["none"]).loc[[tuple(ref)], "psnr"].iloc[0]
+    attacked = read_attacked_rows(scenario.poisoning, scenario.cells["none"])
+    shown = attacked.loc[[tuple(ref)], "psnr"].iloc[0]
+    assert shown == pytest.approx(clean - 9)
+    assert _psnr(scenario, "none", ref) == f"{shown:.1f} dB"
+    assert _psnr(scenario, "oracle", ref).endswith(" dB")
+    assert "from attacked k-space" in _rows(scenario)[0].title
