@@ -217,7 +217,8 @@ def test_the_classifier_learns_what_can_be_seen():
     images = torch.from_numpy(rng.standard_normal((48, 1, 32, 32))).float()
     images[labels, :, :16] += 3
     images[~labels, :, 16:] += 3
-    settings = PARAMS["forget_classifier"] | {"epochs": 6}
+    # With fewer steps batch norm's averages lag, and rounding decides.
+    settings = PARAMS["forget_classifier"] | {"epochs": 16}
     params = forget_classifier.Params(**settings)
     network = forget_classifier.fit(
         images[:32], labels[:32].float(), None, params, seed=0
