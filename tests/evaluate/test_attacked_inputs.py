@@ -1,6 +1,5 @@
 """Attacks on the input: measured from the attack's k-space, beside the clean one."""
 
-import csv
 import json
 from pathlib import Path
 
@@ -25,24 +24,12 @@ from stages.common.truth import (
     target_sha256,
     write_truth,
 )
-from stages.common.varnet import ModelSettings, build_varnet, save_checkpoint
 from stages.common.volume import VolumeError, write_targets
 from stages.evaluate.__main__ import main
 from stages.evaluate.outputs import zero_filled
+from tests.evaluate.untrained import PARAMS, read_rows, write_cell
 
 CELL = "poisoned/p"
-PARAMS = {
-    "evaluate": {"batch_size": 4},
-    "sampling": {
-        "seed": 7,
-        "mask_type": "random",
-        "acceleration": 4,
-        "center_fraction": 0.16,
-    },
-}
-MODEL = ModelSettings(
-    num_cascades=1, chans=2, pools=1, sens_chans=2, sens_pools=1, precision="fp32"
-)
 
 
 def planes(split, volume_id):
@@ -92,23 +79,10 @@ def write_poisoning(folder: Path, *, measured_on: str) -> None:
     write_truth(folder, record, twins)
 
 
-def write_cell(cell, seed):
-    model = build_varnet(MODEL, seed=seed)
-    save_checkpoint(paths.checkpoint(cell), model)
-    cost = {"slices_forward_backward": 60, "slices_forward": 30, "gradient_steps": 9}
-    paths.cost(cell).write_text(json.dumps(cost))
-    return model.eval()
-
-
 @pytest.fixture
 def project(tiny_cohort):  # noqa: ARG001
     Path("params.yaml").write_text(yaml.safe_dump(PARAMS))
     write_poisoning(paths.truth("p"), measured_on="attacked")
-
-
-def read_rows(path):
-    with path.open() as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.mark.usefixtures("project")

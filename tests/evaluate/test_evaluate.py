@@ -1,6 +1,5 @@
 """Evaluate a tiny untrained model and hold its rows against fastMRI's measures."""
 
-import csv
 import json
 from pathlib import Path
 
@@ -17,31 +16,12 @@ from stages.common.masks import Sampling
 from stages.common.params import load_block
 from stages.common.slices import SliceDataset, collate
 from stages.common.truth import PoisonedSlice, TruthRecord, target_sha256, write_truth
-from stages.common.varnet import ModelSettings, build_varnet, save_checkpoint
+from stages.common.varnet import save_checkpoint
 from stages.evaluate.__main__ import main, parse_args
 from stages.evaluate.outputs import zero_filled
+from tests.evaluate.untrained import PARAMS, read_rows, write_cell
 
 POISONED = (SliceRef("icbm-000_FLAIR", 0), SliceRef("icbm-001_FLAIR", 2))
-PARAMS = {
-    "evaluate": {"batch_size": 4},
-    "sampling": {
-        "seed": 7,
-        "mask_type": "random",
-        "acceleration": 4,
-        "center_fraction": 0.16,
-    },
-}
-MODEL = ModelSettings(
-    num_cascades=1, chans=2, pools=1, sens_chans=2, sens_pools=1, precision="fp32"
-)
-
-
-def write_cell(cell, seed):
-    model = build_varnet(MODEL, seed=seed)
-    save_checkpoint(paths.checkpoint(cell), model)
-    cost = {"slices_forward_backward": 60, "slices_forward": 30, "gradient_steps": 9}
-    paths.cost(cell).write_text(json.dumps(cost))
-    return model
 
 
 def clean_target(split, ref):
@@ -97,11 +77,6 @@ def project(tiny_cohort):
     Path("params.yaml").write_text(yaml.safe_dump(PARAMS))
     write_poisoning(paths.truth("p"))
     return tiny_cohort
-
-
-def read_rows(path):
-    with path.open() as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.mark.usefixtures("project")

@@ -18,6 +18,7 @@ from stages.forget.detected import Scores, detected, read_scores
 from stages.forget.revealed import revealed
 from stages.forget.settings import BLOCKS
 from stages.poison.__main__ import main as poison
+from tests.forget.refused import fails
 from tests.forget.test_forget import POISONING, record_of
 
 BY_LOSS = {"poisoning": "p", "detected": "loss_outlier"}
@@ -104,16 +105,6 @@ def test_tips_are_the_first_of_the_revealed():
     write_params(known=0.01)
     with pytest.raises(SystemExit):
         main(["--tips", "p"])
-
-
-def fails(capsys, *argv):
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        main(argv)
-    assert stop.value.code == 2
-    assert not paths.case("s").exists()
-    assert not paths.answers("s").exists()
-    return capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("poisoned")

@@ -13,6 +13,7 @@ from stages.common.truth import PoisonedSlice, TruthRecord, read_record, read_tw
 from stages.forget.__main__ import main
 from stages.forget.revealed import revealed
 from stages.poison.__main__ import main as poison
+from tests.forget.refused import fails
 
 POISONING = {
     "attack": "mislabel",
@@ -137,16 +138,6 @@ def test_drop_all_lists_every_poisoned_slice():
     dropped = read_slices(paths.drop_list("p"), made_by="drop_list")
     record = read_record(paths.truth("p"))
     assert dropped == [entry.ref for entry in record.poisoned]
-
-
-def fails(capsys, *argv):
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        main(argv)
-    assert stop.value.code == 2
-    assert not paths.case("s").exists()
-    assert not paths.answers("s").exists()
-    return capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("poisoned")
