@@ -47,10 +47,7 @@ class Cell(NamedTuple):
 
 
 def _is_code(dep: str) -> bool:
-    return Path("stages") in (Path(dep), *Path(dep).parents) or paths.CODE in (
-        Path(dep),
-        *Path(dep).parents,
-    )
+    return f"{dep}/".startswith(("stages/", f"{paths.CODE.as_posix()}/"))
 
 
 def load_cells(root: Path) -> list[Cell]:
