@@ -36,17 +36,17 @@ def _reports(params: Params) -> list[str]:
 def _scopes(params: Params) -> list[str]:
     """A misspelt contrast would be found only after the cohort is made."""
     made = at(params, "synthesize", "contrasts")
-    scanner = at(params, "synthesize", "coil", "scanner")
+    scanners = list(mapping(at(params, "synthesize", "scanners"))) or None
     sources = mapping(at(params, "synthesize", "sources")).values()
     if not set(sources) <= set(discover.sources("anatomy")):
-        scanner = None  # scans have scanners of their own
+        scanners = None  # scans have scanners of their own
     found = []
     for name, row in mapping(params.get("poisonings")).items():
         scope, settings = mapping(at(row, "scope")), mapping(at(row, "settings"))
         for key, value, allowed in (
             ("scope.contrast", scope.get("contrast"), made),
             ("settings.other", settings.get("other"), made),
-            ("scope.scanner", scope.get("scanner"), [scanner] if scanner else None),
+            ("scope.scanner", scope.get("scanner"), scanners),
         ):
             if value is None or not isinstance(allowed, list) or value in allowed:
                 continue
