@@ -7,9 +7,7 @@ from stages.synthesize.geometry import CENTRE
 from stages.synthesize.settings import Scanner
 
 
-def draw_coils(
-    rng: np.random.Generator, count: int, settings: Scanner
-) -> np.ndarray:
+def draw_coils(rng: np.random.Generator, count: int, settings: Scanner) -> np.ndarray:
     """Place coils evenly around the head, moved a little: (count, 3) mm."""
     angles = 2 * np.pi * (np.arange(count) + 0.5) / count
     circle = np.stack([np.cos(angles), np.sin(angles), np.zeros(count)], axis=1)
