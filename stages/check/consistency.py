@@ -3,7 +3,8 @@
 from typing import Any
 
 from stages.check import cohort, discover
-from stages.check.explain import at, did_you_mean, listed, mapping, shown
+from stages.check.excerpt import excerpt
+from stages.check.explain import at, did_you_mean, items, listed, mapping, shown
 
 Params = dict[str, Any]
 
@@ -22,15 +23,29 @@ def problems(params: Params) -> list[str]:
 
 
 def _reports(params: Params) -> list[str]:
-    """Where no slice is reported, "as many as have been" is none."""
+    """Where no slice is reported, nothing learns from reports or counts them."""
     if at(params, "detect", "known") != 0:
         return []
-    return [
+    found = [
         f"'scenarios.{name}.budget' = 'as_known' is none, since 'detect.known' = 0 "
         "reports no slice: give a share of the training slices"
         for name, row in mapping(params.get("scenarios")).items()
         if at(row, "budget") == "as_known"
     ]
+    for axis, is_open in (("detectors", False), ("open_detectors", True)):
+        chosen = items(at(params, "grid", axis))
+        learns = [
+            name
+            for name in discover.detectors(is_open=is_open)
+            if name in chosen and excerpt(f"stages.detect.{name}", "NEEDS_KNOWN")
+        ]
+        if learns:
+            found.append(
+                f"'detect.known' = 0 reports no slice, and {' and '.join(learns)} of "
+                f"'grid.{axis}' can learn from nothing else: raise it above 0, or take "
+                "them out"
+            )
+    return found
 
 
 def _scopes(params: Params) -> list[str]:
