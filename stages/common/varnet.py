@@ -15,6 +15,7 @@ What differs is how they are reached:
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -30,7 +31,6 @@ from stages.common.coil_ops import (
     unit_energy,
 )
 from stages.common.params import Settings
-from stages.common.precision import Precision, runs_bf16
 from stages.common.unet import NormUnet
 from stages.common.volume import atomic_path
 
@@ -43,7 +43,7 @@ class ModelSettings(Settings):
     pools: int = Field(ge=1, le=4)
     sens_chans: int = Field(ge=1)
     sens_pools: int = Field(ge=1, le=4)
-    precision: Precision
+    precision: Literal["fp32", "bf16"]
 
 
 class SensitivityModel(nn.Module):
@@ -131,7 +131,7 @@ class VarNet(nn.Module):
                 f"mask is {tuple(mask.shape)}, expected one column mask per slice for "
                 f"k-space {tuple(masked_kspace.shape)}"
             )
-        bf16 = runs_bf16(self.settings.precision, masked_kspace.device)
+        bf16 = self.settings.precision == "bf16"
         width = masked_kspace.shape[-1]
         before, after = _centring(width, masked_kspace.device)
         reference = _rows_to_image(masked_kspace) * before

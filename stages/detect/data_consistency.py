@@ -27,7 +27,6 @@ from stages.common.varnet import VarNet
 from stages.detect.base import DetectData
 
 OPEN = False
-NEEDS_KNOWN = False
 
 
 class Params(Settings):
