@@ -26,10 +26,11 @@ from dvc.exceptions import DvcException
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from stages.check import schedule
+from stages.check import processor, schedule
 from stages.check.dag import Pipeline
 from stages.check.pool import Pool, default_jobs, environments
 from stages.check.run import Report, Run
+from stages.common.params import ParamsError, read_params
 
 REPRO = (sys.executable, "-m", "dvc", "--wait-for-lock", "repro")
 
@@ -143,6 +144,17 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def _refuse_slow_processor() -> None:
+    """End before hours are spent; what params.yaml lacks is for `check` to say."""
+    try:
+        found = processor.problems(read_params())
+    except ParamsError:
+        return
+    if found:
+        log.error("%s", "\n".join(found))
+        raise SystemExit(2)
+
+
 def _stop(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
@@ -151,6 +163,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     jobs: int = args.jobs
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    _refuse_slow_processor()
     if jobs > 1:
         signal.signal(signal.SIGTERM, _stop)
         started = time.monotonic()
