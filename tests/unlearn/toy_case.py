@@ -31,7 +31,7 @@ TRAIN = TrainSettings(
 KNOWN = (SliceRef("icbm-000_FLAIR", 0), SliceRef("icbm-000_FLAIR", 2),
          SliceRef("icbm-001_FLAIR", 1))  # fmt: skip
 PARAMS_FILE = Path(__file__).resolve().parents[2] / "params.yaml"
-QUICK = {"epochs": 1.0, "teacher_epochs": 1.0}
+QUICK = {"epochs": 1.0, "teacher_epochs": 1.0, "healing_steps": 3}
 
 
 def write_case(known: tuple[SliceRef, ...] = KNOWN, scenario: str = "s") -> None:

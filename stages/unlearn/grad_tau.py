@@ -1,0 +1,84 @@
+"""Gradient ascent up to a target loss (nabla tau).
+
+    min  alpha * max(tau - L(theta; D_f*), 0)^2 + (1 - alpha) * L(theta; D_r)
+
+After Trippa et al., "Nabla tau: Gradient-based and task-agnostic machine unlearning",
+2024, https://arxiv.org/abs/2403.14339, where tau is the loss on held-out data: what was
+not learnt has that loss. Adapted to reconstruction: training's own loss, compared slice
+by slice; and whoever unlearns has no clean validation set, so tau is the poisoned
+model's mean loss on slices of the retain set. Where the model never learnt the known
+poison as well as the rest, L is above tau from the start and this is fine-tuning.
+"""
+
+import copy
+import logging
+
+import numpy as np
+from pydantic import Field
+from torch import Tensor
+
+from stages.common.fit import OptimSettings, fit
+from stages.common.losses import recon_loss
+from stages.common.reconstruct import reconstruct
+from stages.common.slices import ReconBatch
+from stages.common.training import mean_recon_loss, steps_for
+from stages.common.varnet import VarNet
+from stages.unlearn.base import UnlearnCase
+from stages.unlearn.pairs import retain_pairs
+from stages.unlearn.slice_values import loss_value, slice_values
+
+log = logging.getLogger("mendmri")
+
+
+class Params(OptimSettings):
+    """Attributes:
+    epochs: passes over the retain set.
+    alpha: weight of the forget term; 1 - alpha is that of the retain term.
+    tau_slices: slices of the retain set that tau is the mean loss of.
+    """
+
+    epochs: float = Field(gt=0)
+    alpha: float = Field(ge=0, le=1)
+    tau_slices: int = Field(ge=1)
+
+
+def unlearn(model: VarNet, case: UnlearnCase, params: Params) -> VarNet:
+    """Raise the forget loss of a copy of the model to that of what is kept."""
+    student = copy.deepcopy(model)
+    tau = target_loss(student, case, slices=params.tau_slices)
+    log.info("grad_tau: tau %.4f", tau)
+    retain_loss = mean_recon_loss(case.loss)
+
+    def loss(student: VarNet, batches: tuple[ReconBatch, ReconBatch]) -> Tensor:
+        retain, forget = batches
+        output = reconstruct(student, forget)
+        losses = recon_loss(output, forget.target, forget.max_value, case.loss)
+        missing = forget.mean((tau - losses).relu().square())
+        kept = retain_loss(student, retain)
+        return params.alpha * missing + (1 - params.alpha) * kept
+
+    fit(
+        student,
+        retain_pairs(case),
+        loss,
+        params,
+        steps=steps_for(params.epochs, len(case.retain), case.train.batch_size),
+        cost=case.cost,
+        desc="grad_tau",
+        scratch=case.scratch / "grad_tau.pt",
+    )
+    return student
+
+
+def target_loss(model: VarNet, case: UnlearnCase, *, slices: int) -> float:
+    """Mean loss on slices of the retain set, drawn from the seed."""
+    order = np.random.default_rng(case.seed).permutation(len(case.retain))
+    refs = [case.retain.refs[index] for index in sorted(order[:slices].tolist())]
+    values = slice_values(
+        model,
+        case.retain.restrict(refs),
+        loss_value(case.loss),
+        batch_size=case.train.batch_size,
+        cost=case.cost,
+    )
+    return sum(values.values()) / len(values)
