@@ -9,6 +9,7 @@
 
 PYTHON ?= python3
 JOBS ?=
+LIMIT ?=
 NAME ?=
 ONLY ?=
 BASE ?=
@@ -38,7 +39,7 @@ export DVC_NO_ANALYTICS := 1
 help:
 	@sed -n 's/^#   //p' Makefile
 	@echo 'Also: install, test-fast, profile NAME=default|smoke|paper|potency,'
-	@echo '      potency (the study of attacks, hours, in pieces that resume),'
+	@echo '      potency (the study of attacks, hours; LIMIT=<n> poisonings at a time),'
 	@echo '      check-metrics BASE=<revision>, lint, clean,'
 	@echo '      bench (ONLY=<group>), bench-quality: speed and quality beside fastMRI'
 
@@ -71,7 +72,7 @@ smoke: install
 	@echo '  $(SMOKE)/metrics'
 
 potency: install
-	$(PY) -m stages.check.study potency $(if $(JOBS),--jobs '$(JOBS)')
+	$(PY) -m stages.check.study potency $(if $(JOBS),--jobs '$(JOBS)') $(if $(LIMIT),--limit '$(LIMIT)')
 
 # One thread, as `make repro` gives a cell where there are as many jobs as cores.
 bench: export OMP_NUM_THREADS ?= 1

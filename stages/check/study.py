@@ -1,17 +1,21 @@
 """Run a study: a part of the pipeline on a profile of its own, beside the default grid.
 
-It runs in a copy of the project under `.scratch/studies/`, which is kept: what has run
-does not run again, so that a study may be stopped at any time and goes on with the next
-call. It shares the DVC cache of the project. Its results are copied back; they are
-committed and no stage writes them.
+It runs in a copy of the project under `.scratch/studies/`, which is kept, with the
+project's DVC cache: what its results lack, or hold of other settings or code. It does
+so in pieces and copies the results back after each. So it may be stopped at any time
+and goes on with the next call, in another clone too once the results are committed. No
+stage writes them.
 
-Input: the project's files, the profile of the same name.
+Input: the project's files, the profile of the same name, the results so far.
 Output: the results that the study's summary writes, such as `metrics/potency.json`.
 
-    python -m stages.check.study potency --jobs 2
+    python -m stages.check.study potency --jobs 2 --limit 8
+    python -m stages.check.study potency --only 'trigger-*'
 """
 
 import argparse
+import fnmatch
+import json
 import logging
 import shutil
 import signal
@@ -27,6 +31,10 @@ from stages.check.sandbox import refresh_sandbox
 from stages.common import paths
 from stages.common.volume import write_text
 
+# Parts of a study that are run before its results are written again.
+PARTS_PER_JOB = 2
+STOPPED = 130
+
 log = logging.getLogger(__name__)
 
 
@@ -34,38 +42,51 @@ class Study(NamedTuple):
     """What a study runs.
 
     Attributes:
-        only: patterns of the stages that are wanted.
-        summary: module that sums up what has been run, finished or not.
-        results: files that it writes.
+        summary: module that says with `--needs` which stages each part of the study
+            needs, none where its results are there, and with `--commit` sums up what
+            has been run, finished or not.
+        results: files that it reads and writes.
     """
 
-    only: tuple[str, ...]
     summary: str
     results: tuple[Path, ...]
 
 
 STUDIES = {
     "potency": Study(
-        only=(
-            "evaluate_oracle@*",
-            "evaluate_references@*",
-            "evaluate_poisoned@poison*",
-        ),
         summary="stages.report.potency",
         results=(
             paths.METRICS / "potency.json",
-            paths.METRICS / "studies" / "potency.md",
-            paths.METRICS / "studies" / "potency.png",
+            *(
+                paths.METRICS / "studies" / f"{name}.{kind}"
+                for name, kinds in (
+                    ("potency", ("md", "png")),
+                    ("detection", ("json", "md", "png")),
+                )
+                for kind in kinds
+            ),
         ),
     ),
 }
 
 
-def run_study(name: str, *, jobs: int) -> int:
-    """Run a study as far as it comes; return the exit code of stages or summary.
+def run_study(
+    name: str, *, jobs: int, limit: int | None = None, only: Sequence[str] = ()
+) -> int:
+    """Run what a study lacks, as far as it comes.
+
+    Args:
+        name: of the study.
+        jobs: stages at a time.
+        limit: parts to run at most, in the profile's order; None for all.
+        only: patterns of the parts to run; none for all.
+
+    Returns:
+        Exit code of stages or summary, 0 where both went well.
 
     Raises:
-        ValueError: the copy could not be made, or the project is not in git.
+        ValueError: the copy could not be made, the project is not in git, the committed
+            results are damaged, or a pattern names no part.
     """
     study, folder = STUDIES[name], paths.SCRATCH / "studies" / name
     commit = _commit()
@@ -73,15 +94,80 @@ def run_study(name: str, *, jobs: int) -> int:
     log.info("%s: %d files, profile '%s'", folder, count, name)
     cache = (Path() / ".dvc" / "cache").resolve()
     write_text(folder / ".dvc" / "config.local", f"[cache]\n    dir = {cache}\n")
-    runner = ["-m", "stages.check.parallel", "--jobs", str(jobs), "--only", *study.only]
-    code = _run_to_its_end([sys.executable, *runner], folder)
-    summary = [sys.executable, "-m", study.summary, "--commit", commit]
-    code = subprocess.run(summary, cwd=folder, check=False).returncode or code
-    for path in study.results:
-        if (folder / path).exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(folder / path, path)
-            log.info("%s", path)
+    _take_along(study.results, folder)
+    needs = _needs(study, folder)
+    missing = [part for part in needs if needs[part]]
+    log.info("%s: %d of %d are there", name, len(needs) - len(missing), len(needs))
+    wanted = chosen(needs, only, limit)
+    size = PARTS_PER_JOB * jobs
+    code = 0 if wanted else _sum_up(study, folder, commit)
+    for start in range(0, len(wanted), size):
+        piece = wanted[start : start + size]
+        done = f"{start + len(piece)} of {len(wanted)}"
+        log.info("%s, up to %s: %s", name, done, ", ".join(piece))
+        stages = dict.fromkeys(stage for part in piece for stage in needs[part])
+        runner = ["-m", "stages.check.parallel", "--jobs", str(jobs), "--only"]
+        code = _run_to_its_end([sys.executable, *runner, *stages], folder)
+        code = _sum_up(study, folder, commit) or code
+        if code:
+            break
+    return code
+
+
+def chosen(
+    needs: dict[str, list[str]], only: Sequence[str], limit: int | None
+) -> list[str]:
+    """The parts to run: missing, named by a pattern if there is one, in order.
+
+    Raises:
+        ValueError: a pattern names no part, there or missing.
+    """
+    for pattern in only:
+        if not fnmatch.filter(needs, pattern):
+            raise ValueError(
+                f"--only {pattern}: the study has no such part; it has "
+                f"{', '.join(needs)}"
+            )
+    missing = [
+        part
+        for part in needs
+        if needs[part]
+        and (not only or any(fnmatch.fnmatch(part, pattern) for pattern in only))
+    ]
+    return missing[:limit]
+
+
+def _take_along(results: Sequence[Path], folder: Path) -> None:
+    """Give the copy the project's results, and no others."""
+    for path in results:
+        (folder / path).unlink(missing_ok=True)
+        if path.exists():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, folder / path)
+
+
+def _needs(study: Study, folder: Path) -> dict[str, list[str]]:
+    """Part -> stages that its missing results need."""
+    command = [sys.executable, "-m", study.summary, "--needs"]
+    answer = subprocess.run(
+        command, cwd=folder, stdout=subprocess.PIPE, text=True, check=False
+    )
+    if answer.returncode:
+        raise ValueError(f"{study.summary} cannot say what is missing: see above")
+    needs: dict[str, list[str]] = json.loads(answer.stdout)
+    return needs
+
+
+def _sum_up(study: Study, folder: Path, commit: str) -> int:
+    """Write the results and copy them back; return the summary's exit code."""
+    command = [sys.executable, "-m", study.summary, "--commit", commit]
+    code = subprocess.run(command, cwd=folder, check=False).returncode
+    if not code:
+        for path in study.results:
+            if (folder / path).exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(folder / path, path)
+                log.info("%s", path)
     return code
 
 
@@ -91,12 +177,15 @@ def _run_to_its_end(command: list[str], folder: Path) -> int:
     It has to end its own commands and let DVC write down what has been done.
     """
     with subprocess.Popen(command, cwd=folder) as process:
-        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-        while True:
-            try:
-                return process.wait()
-            except KeyboardInterrupt:
-                continue  # Ctrl-C has reached it too
+        before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        try:
+            while True:
+                try:
+                    return process.wait()
+                except KeyboardInterrupt:
+                    continue  # Ctrl-C has reached it too
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _commit() -> str:
@@ -119,10 +208,28 @@ def _git(*arguments: str) -> str:
     return answer.stdout.strip()
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number of parts from 1 on")
+    return int(text)
+
+
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m stages.check.study")
     parser.add_argument("name", choices=sorted(STUDIES))
     parser.add_argument("--jobs", type=positive, default=default_jobs())
+    parser.add_argument(
+        "--limit",
+        type=_count,
+        help="parts of the study to run at most, in the profile's order",
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="PATTERN",
+        help="parts of the study to run: poisonings; the default is all",
+    )
     return parser.parse_args(argv)
 
 
@@ -130,7 +237,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        code = run_study(args.name, jobs=args.jobs)
+        code = run_study(args.name, jobs=args.jobs, limit=args.limit, only=args.only)
+    except KeyboardInterrupt:
+        raise SystemExit(STOPPED) from None
     except ValueError as error:
         log.error("%s", error)
         raise SystemExit(2) from None

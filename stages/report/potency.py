@@ -1,9 +1,13 @@
-"""Sum up the potency study: what each attack does to a network, against the oracle.
+"""Sum up the potency study: what each attack does to a network, and who finds it.
 
-Input: rows and truth of every poisoning of `params.yaml` that has been evaluated; those
-that have not are listed as missing.
-Output: `metrics/potency.json` (attack -> scope -> share -> figures), a table and a plot
-in `metrics/studies/`.
+Figures that are committed and still those of the present tree are kept, those of what
+has run here are added, the rest is listed as missing.
+
+Input: `metrics/potency.json` and `metrics/studies/detection.json` of earlier runs;
+rows, truth and scores of every poisoning of `params.yaml` that has run here.
+Output: the same two (attack -> scope -> share -> figures; attack -> share -> detector
+-> figures), tables and plots in `metrics/studies/`. With `--needs` a line of JSON
+instead: poisoning -> the stages that its missing figures need.
 
     python -m stages.report.potency --commit <revision>
 """
@@ -12,163 +16,168 @@ import argparse
 import hashlib
 import json
 import logging
-import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from stages.common import paths
-from stages.common.manifest import SliceRef
 from stages.common.params import PARAMS_FILE, ParamsError, find_block, read_params
-from stages.common.truth import read_record
 from stages.common.volume import write_text
 from stages.report.bootstrap import Bootstrap
-from stages.report.healing import seed_gap
-from stages.report.measures import Model, difference
-from stages.report.potency_views import draw_plot, write_table
-from stages.report.rows import read_model, read_slice_rows, split_slices
-from stages.report.settings import ReportSettings, Scenario
-from stages.report.values import Measures, put, put_value
-
-RESULT = paths.METRICS / "potency.json"
-FOLDER = paths.METRICS / "studies"
-# Name in the result -> split: what is lost there, oracle minus poisoned model.
-# Stages whose results every poisoning is held against.
-COMMON = ("code", "check", "synthesize", "train_oracle", "evaluate_oracle")
-LOSSES = {
-    "outside": "outside",
-    "scope": "scope_test",
-    "scope_val": "scope_val",
-    "poisoned": "forget",
-    "clean": "test",
-}
+from stages.report.detection import figures_of, summarise_detection
+from stages.report.detection_rows import DetectionPlan, read_detection_plan
+from stages.report.potency_cells import Study, changed_stages, study_cells
+from stages.report.potency_detection import draw_detection, write_detection
+from stages.report.potency_digests import Digests, code_digests
+from stages.report.potency_figures import measure_potency
+from stages.report.potency_store import DETECTION, FOLDER, POTENCY, Key, read_store
+from stages.report.potency_views import draw_plot, scope_of, write_table
+from stages.report.values import Measures
 
 log = logging.getLogger(__name__)
 
 
-def sum_up(params: dict[str, Any], *, commit: str) -> dict[str, Any]:
-    """Measure every poisoning that has been evaluated.
+def read_study(params: dict[str, Any], plan: DetectionPlan) -> Study:
+    """The study as it stands, before anything runs.
+
+    Raises:
+        ValueError: a committed file is damaged, or a block of params is missing.
+    """
+    return Study(
+        study_cells(params, plan, Digests(params, code_digests())), read_store()
+    )
+
+
+def sum_up(
+    study: Study, params: dict[str, Any], plan: DetectionPlan, *, commit: str
+) -> dict[Key, Measures]:
+    """All figures that are good or can be measured.
 
     Args:
+        study: as it stood.
         params: the whole of `params.yaml`.
+        plan: the detectors.
         commit: what the code is; a study runs in a copy that has no history.
 
     Raises:
-        ValueError: a file of one that has is damaged.
+        ValueError: a file of what has run is damaged, or DVC could not say what has.
     """
-    settings = ReportSettings(**find_block(params, "report"))
-    bootstrap = Bootstrap(settings.bootstrap)
-    result: dict[str, Any] = {}
-    missing = []
-    poisonings = find_block(params, "poisonings")
-    stale = stale_poisonings(poisonings)
-    for name, row in poisonings.items():
-        if name in stale:
-            missing.append(name)
+    found = study.kept
+    todo = [cell for cell in study.cells if cell.key not in found]
+    changed = changed_stages() if todo else set()
+    bootstrap = Bootstrap(plan.bootstrap)
+    detections = {(cell.poisoning, cell.detector): cell for cell in plan.cells}
+    for cell in todo:
+        if not cell.has_run(changed):
             continue
-        figures = {"poisoning": name, **_figures(name, row, bootstrap)}
-        shares = result.setdefault(row["attack"], {}).setdefault(scope_of(row), {})
-        share = f"{row['share']:g}"
-        shares[f"{share} ({name})" if share in shares else share] = figures
-    result["_run"] = {
+        if cell.detector:
+            detection = detections[cell.key]
+            summary = summarise_detection(plan._replace(cells=(detection,)))
+            figures = figures_of(summary, detection)
+        else:
+            row = find_block(params, "poisonings")[cell.poisoning]
+            figures = measure_potency(cell.poisoning, row, bootstrap)
+            figures = {"poisoning": cell.poisoning, **figures}
+        found[cell.key] = {**figures, "digest": cell.digest, "commit": commit}
+    return found
+
+
+def potency_tree(
+    poisonings: dict[str, Any], figures: dict[Key, Measures]
+) -> dict[str, Any]:
+    """Attack -> scope -> share -> figures.
+
+    The poisoning's name stands beside the share where another one before it has the
+    same attack, scope and share, whether that one has run or not.
+    """
+    tree: dict[str, Any] = {}
+    taken = set()
+    for name, row in poisonings.items():
+        attack, scope, share = row["attack"], scope_of(row), f"{row['share']:g}"
+        key = f"{share} ({name})" if (attack, scope, share) in taken else share
+        taken.add((attack, scope, share))
+        if (name, "") in figures:
+            scopes = tree.setdefault(attack, {})
+            scopes.setdefault(scope, {})[key] = figures[name, ""]
+    return tree
+
+
+def detection_tree(plan: DetectionPlan, figures: dict[Key, Measures]) -> dict[str, Any]:
+    """Attack -> share -> detector -> figures, as in `metrics/detection.json`."""
+    tree: dict[str, Any] = {}
+    for cell in plan.cells:
+        key = (cell.poisoning, cell.detector)
+        if key in figures:
+            shares = tree.setdefault(cell.attack, {})
+            shares.setdefault(cell.share_key, {})[cell.detector] = figures[key]
+    return tree
+
+
+def write_results(
+    study: Study,
+    params: dict[str, Any],
+    plan: DetectionPlan,
+    figures: dict[Key, Measures],
+    *,
+    commit: str,
+) -> None:
+    """Write both results with their tables and plots."""
+    run = {
         "command": "make potency",
         "commit": commit,
         "params_sha256": hashlib.sha256(PARAMS_FILE.read_bytes()).hexdigest(),
-        "missing": missing,
     }
-    return result
+    missing = [cell.key for cell in study.cells if cell.key not in figures]
+    poisonings = find_block(params, "poisonings")
+    potency = potency_tree(poisonings, figures)
+    names = [name for name, detector in missing if not detector]
+    potency["_run"] = {**run, "missing": names}
+    write_text(POTENCY, json.dumps(potency, indent=1, allow_nan=False) + "\n")
+    write_table(FOLDER / "potency.md", potency)
+    draw_plot(FOLDER / "potency.png", potency)
+    detection = detection_tree(plan, figures)
+    cells = [f"{name} {detector}" for name, detector in missing if detector]
+    detection["_run"] = {**run, "missing": cells}
+    write_text(DETECTION, json.dumps(detection, indent=1, allow_nan=False) + "\n")
+    write_detection(FOLDER / "detection.md", detection, plan, poisonings)
+    draw_detection(FOLDER / "detection.png", detection, plan, poisonings)
+    log.info("%s: %d poisonings are still missing", POTENCY, len(names))
+    log.info("%s: %d detections are still missing", DETECTION, len(cells))
 
 
-def stale_poisonings(names: Iterable[str]) -> set[str]:
-    """Poisonings of which a row is missing, or was made with other settings or code.
-
-    Raises:
-        ValueError: DVC could not say.
-    """
-    needed = {
-        name: {
-            f"poison@{name}",
-            f"train_poisoned@{name}",
-            f"evaluate_poisoned@poisoned-{name}",
-            f"evaluate_references@{name}",
-        }
-        for name in names
-    }
-    oracles = {"evaluate_oracle@0", "evaluate_oracle@1"}
-    stages = sorted(oracles.union(*needed.values()))
-    command = [sys.executable, "-m", "dvc", "status", "--with-deps", "--json", *stages]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    if answer.returncode:
-        raise ValueError(f"`dvc status` failed: {answer.stderr.strip()}")
-    changed = set(json.loads(answer.stdout))
-    if any(stage.startswith(COMMON) for stage in changed):
-        return set(needed)
-    return {name for name, own in needed.items() if own & changed}
-
-
-def scope_of(row: dict[str, Any]) -> str:
-    """How the scope of a poisoning is called, such as `all` or `contrast FLAIR`."""
-    scope = {key: value for key, value in row["scope"].items() if value is not None}
-    if "subjects" in scope:
-        scope["subjects"] = len(scope["subjects"])
-    return ", ".join(f"{key} {value}" for key, value in scope.items()) or "all"
-
-
-def _figures(name: str, row: dict[str, Any], bootstrap: Bootstrap) -> Measures:
-    record = read_record(paths.truth(name))
-    scoped = bool(row["scope"]) and record.measured_on == "clean"
-    slices = read_slice_rows("oracle-0")
-    everything = {
-        split: frozenset(SliceRef(*ref) for ref in group.index)
-        for split, group in slices.groupby("split")
-    }
-    known = [entry.ref for entry in record.poisoned]
-    membership = split_slices(everything, record, known, scoped=scoped)
-    cells = {"none": f"poisoned/{name}", "oracle": "oracle-0", "second": "oracle-1"}
-    scenario = Scenario(name, name, row["share"], scoped, row["attack"], cells)
-    models = {
-        model: Model(read_model(scenario, cell, membership), membership, bootstrap)
-        for model, cell in cells.items()
-    }
-    values: Measures = {
-        "severity": row["settings"].get("severity"),
-        "settings": row["settings"],
-    }
-    for key, split in LOSSES.items():
-        loss = difference(models["oracle"], models["none"], "psnr", split)
-        put(values, f"loss_{key}_db", loss)
-        gap = seed_gap(models["oracle"], models["second"], split)
-        put_value(values, f"seed_gap_{key}_db", gap, "no slices in this split")
-    for model, suffix in (("none", ""), ("oracle", "_oracle")):
-        estimate = models[model].mean("agreement", "scope_test")
-        put(values, f"agreement{suffix}", estimate)
-    shown = models["oracle"].mean("agreement_zero_filled", "scope_test")
-    put(values, "agreement_zero_filled", shown)
-    put(values, "ssim_poisoned_to_clean", models["oracle"].mean("twin_ssim", "forget"))
-    values["n_poisoned"] = len(record.poisoned)
-    values["n_scope_test"] = len(membership.splits["scope_test"])
-    return values
+def tell_stale(study: Study) -> None:
+    """Name the poisonings whose committed figures are out of date."""
+    if study.stale:
+        log.warning(
+            "%d committed figures are out of date, settings or code have changed: %s",
+            len(study.stale),
+            ", ".join(dict.fromkeys(name for name, _ in study.stale)),
+        )
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m stages.report.potency")
-    parser.add_argument("--commit", required=True, help="of the code that was run")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--commit", help="of the code that was run: sum up")
+    what.add_argument("--needs", action="store_true", help="say what is missing")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    commit: str = parse_args(argv).commit
+    args = parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        result = sum_up(read_params(), commit=commit)
+        params = read_params()
+        plan = read_detection_plan(params)
+        study = read_study(params, plan)
+        if args.needs:
+            tell_stale(study)
+            sys.stdout.write(json.dumps(study.needs) + "\n")
+            return
+        figures = sum_up(study, params, plan, commit=args.commit)
     except (ParamsError, ValueError) as error:
         log.error("%s", error)
         raise SystemExit(2) from None
-    write_text(RESULT, json.dumps(result, indent=1, allow_nan=False) + "\n")
-    write_table(FOLDER / "potency.md", result)
-    draw_plot(FOLDER / "potency.png", result)
-    missing = result["_run"]["missing"]
-    log.info("%s: %d poisonings are still missing", RESULT, len(missing))
+    write_results(study, params, plan, figures, commit=args.commit)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,29 @@ class Line(NamedTuple):
         return 100 * float(self.share.split()[0])
 
 
+def scope_of(row: dict[str, Any]) -> str:
+    """How the scope of a poisoning is called, such as `all` or `contrast FLAIR`."""
+    scope = {key: value for key, value in row["scope"].items() if value is not None}
+    if "subjects" in scope:
+        scope["subjects"] = len(scope["subjects"])
+    return ", ".join(f"{key} {value}" for key, value in scope.items()) or "all"
+
+
+def settings_of(settings: dict[str, Any]) -> str:
+    """An attack's settings in a cell of a table."""
+    return ", ".join(f"{key} {value}" for key, value in settings.items())
+
+
+def with_interval(figures: dict[str, Any], name: str, digits: int) -> str:
+    """A figure in a cell of a table, with its interval if it has one."""
+    value = figures[name]
+    if value is None:
+        return DASH
+    low, high = figures[f"{name}_low"], figures[f"{name}_high"]
+    text = f"{value:.{digits}f}"
+    return text if low is None else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
 def lines(result: Potency) -> Iterator[Line]:
     for attack, scopes in result.items():
         if attack.startswith("_"):
@@ -71,8 +94,15 @@ def write_table(path: Path, result: Potency) -> None:
         f"|{'---|' * len(heads)}",
     ]
     for line in lines(result):
-        cells = [line.attack, line.scope, line.share, _settings(line.figures)]
-        cells += [_cell(line.figures, name, digits) for name, _, digits in COLUMNS]
+        cells = [
+            line.attack,
+            line.scope,
+            line.share,
+            settings_of(line.figures["settings"]),
+        ]
+        cells += [
+            with_interval(line.figures, name, digits) for name, _, digits in COLUMNS
+        ]
         text.append(f"| {' | '.join(cells)} |")
     missing = result["_run"]["missing"]
     if missing:
@@ -122,16 +152,3 @@ def _seed_gap(result: Potency) -> str:
     gaps = [line.figures["seed_gap_scope_db"] for line in lines(result)]
     found = [gap for gap in gaps if gap is not None]
     return f"{min(found):.2f} to {max(found):.2f} dB in these scopes" if found else DASH
-
-
-def _settings(figures: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in figures["settings"].items())
-
-
-def _cell(figures: dict[str, Any], name: str, digits: int) -> str:
-    value = figures[name]
-    if value is None:
-        return DASH
-    low, high = figures[f"{name}_low"], figures[f"{name}_high"]
-    text = f"{value:.{digits}f}"
-    return text if low is None else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"

@@ -1,6 +1,7 @@
 """A study runs a part of the pipeline beside the project, goes on, and brings back."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 import yaml
 
 from stages.check import study
-from stages.check.study import STUDIES, Study, run_study
+from stages.check.study import STUDIES, Study, chosen, run_study
 from tests.check.toy_pipeline import ROOT, stage
 
 STAGES = {
@@ -20,7 +21,7 @@ STAGES = {
     "a-2": stage("test -e go && touch made-a2", deps=("made-top",), outs=("made-a2",)),
     "b": stage("touch made-b", outs=("made-b",)),
 }
-TOY = Study(("a-*",), "tests.check.toy_summary", (Path("metrics/toy.json"),))
+TOY = Study("tests.check.toy_summary", (Path("metrics/toy.json"),))
 
 
 @pytest.fixture
@@ -59,6 +60,73 @@ def test_a_study_that_failed_tells_what_it_has_and_goes_on(project):
     # The project's own cache, so that what both have in common is made once.
     assert (project / ".dvc/cache/files").is_dir()
     assert not (folder / ".dvc/cache/files").exists()
+
+
+def test_a_fresh_clone_runs_only_what_the_committed_results_lack(project, caplog):
+    (project / "go").touch()
+    results = project / "metrics/toy.json"
+    results.parent.mkdir()
+    results.write_text('["made-a1"]')
+    with caplog.at_level("INFO"):
+        assert run_study("smoke", jobs=2) == 0
+    assert "smoke: 1 of 2 are there" in caplog.text
+    folder = project / ".scratch/studies/smoke"
+    assert not (folder / "made-a1").exists()
+    assert json.loads(results.read_text()) == ["made-a1", "made-a2", "made-top"]
+    shutil.rmtree(folder)
+    assert run_study("smoke", jobs=2) == 0
+    assert not list(folder.glob("made-*"))
+
+
+def test_results_are_written_after_each_piece(project, monkeypatch):
+    """After one that failed too, which is the last."""
+    monkeypatch.setattr(study, "PARTS_PER_JOB", 1)
+    results = project / "metrics/toy.json"
+    asked, written, codes = [], [], [0, 0, 5]
+
+    def run(command, folder):
+        if results.exists():
+            written.append(json.loads(results.read_text()))
+        asked.append(command[command.index("--only") + 1 :])
+        (folder / f"made-{asked[-1][0].replace('-', '')}").touch()
+        return codes[len(asked) - 1]
+
+    monkeypatch.setattr(study, "_run_to_its_end", run)
+    assert run_study("smoke", jobs=1) == 0
+    assert asked == [["a-1"], ["a-2"]]
+    assert written == [["made-a1"]]
+    assert json.loads(results.read_text()) == ["made-a1", "made-a2"]
+    # The project's results are what counts, not what the copy has of them.
+    results.unlink()
+    assert run_study("smoke", jobs=1) == 5
+    assert asked[2:] == [["a-1"]]
+    assert results.exists()
+
+
+def test_damaged_results_stop_a_study_before_it_runs(project):
+    (project / "metrics").mkdir()
+    (project / "metrics/toy.json").write_text('"damaged"')
+    with pytest.raises(ValueError, match="cannot say what is missing"):
+        run_study("smoke", jobs=2)
+    assert not list(project.glob(".scratch/studies/smoke/made-*"))
+
+
+def test_parts_are_chosen_in_order():
+    needs = {"b-1": ["x"], "a-1": [], "a-2": ["y"], "b-2": ["z"]}
+    assert chosen(needs, [], None) == ["b-1", "a-2", "b-2"]
+    assert chosen(needs, [], 2) == ["b-1", "a-2"]
+    assert chosen(needs, ["b-*"], None) == ["b-1", "b-2"]
+    assert chosen(needs, ["b-2", "a-*"], 1) == ["a-2"]
+    assert chosen(needs, ["a-1"], None) == []
+    with pytest.raises(ValueError, match=r"--only c-\*: .* it has b-1, a-1, a-2, b-2"):
+        chosen(needs, ["c-*"], None)
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "all"])
+def test_a_limit_is_a_number(limit, capsys):
+    with pytest.raises(SystemExit):
+        study.parse_args(["potency", f"--limit={limit}"])
+    assert f"{limit} is no number of parts" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("project")

@@ -1,49 +1,107 @@
-"""The potency study: its figures, its table and plot, and what has not run yet."""
+"""The potency study: figures, tables and plots, what is kept and what is missing."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
+from stages.check.profile import render
 from stages.common import paths
-from stages.report import potency
-from stages.report.potency import FOLDER, RESULT, main, scope_of
+from stages.common.truth import read_record, write_truth
+from stages.report import potency, potency_cells
+from stages.report.detection_rows import read_detection_plan
+from stages.report.potency import detection_tree, main, potency_tree
+from stages.report.potency_cells import study_cells
+from stages.report.potency_digests import ROOT, Digests, code_digests
+from stages.report.potency_store import DETECTION, FOLDER, POTENCY
+from stages.report.potency_views import scope_of
 from tests.report.made_up import MadeUpGrid, params
 
 SHARES = {"mislabel-10": 0.1, "mislabel-30": 0.3, "mislabel-random-30": 0.3}
 DAMAGE = 12 * 0.3  # what MadeUpGrid takes from the poisoned model in the scope, dB
+DETECTORS = {"loss_outlier": 3.0, "data_consistency": 0.0, "kspace_consistency": 9.0}
+
+
+def content_of(shares):
+    """A made-up grid on the study's profile, two of its poisonings detected."""
+    made = params(shares)
+    made["grid"] |= {
+        "detected": [name for name in shares if "random" not in name],
+        "detectors": ["loss_outlier", "data_consistency"],
+        "open_detectors": ["kspace_consistency"],
+    }
+    return yaml.safe_load(render("potency")) | made
+
+
+class StudyGrid(MadeUpGrid):
+    """The made-up grid with truth and scores where the study looks for them."""
+
+    def write(self):
+        super().write()
+        for scenario in self.plan.scenarios:
+            name = scenario.poisoning
+            shutil.copytree(paths.answers(scenario.name), paths.truth(name))
+            poisoned = self.poisoned(scenario)
+            for detector, strength in DETECTORS.items():
+                opened = detector == "kspace_consistency"
+                place = paths.open_detection if opened else paths.detection
+                lines = ["volume_id,slice_num,score,known"]
+                for split, volume_id, number, _ in self.index:
+                    if split == "train":
+                        hit = (volume_id, number) in poisoned
+                        score = self.rng.normal(strength * hit, 1)
+                        known = (volume_id, number) in poisoned[::4]
+                        lines.append(f"{volume_id},{number},{score:.6g},{int(known)}")
+                path = place(name, detector)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text("\n".join(lines) + "\n")
 
 
 @pytest.fixture
 def grid(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    grid = MadeUpGrid(params(SHARES))
+    grid = StudyGrid(content_of(SHARES))
     grid.write()
-    for scenario in grid.plan.scenarios:
-        shutil.copytree(paths.answers(scenario.name), paths.truth(scenario.poisoning))
     return grid
 
 
+@pytest.fixture(scope="module")
+def code():
+    return code_digests()
+
+
 @pytest.fixture(autouse=True)
-def stale(monkeypatch):
-    """There is no DVC here: what has no rows has not run."""
-
-    def without_rows(names):
-        return {n for n in names if not paths.twin_rows(f"poisoned/{n}").exists()}
-
-    monkeypatch.setattr(potency, "stale_poisonings", without_rows)
+def changed(monkeypatch, code):
+    """What DVC would run; there is none here. The code stays as it is."""
+    monkeypatch.setattr(potency, "code_digests", lambda: code)
+    stages: set[str] = set()
+    monkeypatch.setattr(potency, "changed_stages", lambda: stages)
+    return stages
 
 
 def run():
     main(["--commit", "abc123"])
-    return json.loads(RESULT.read_text())
+    return json.loads(POTENCY.read_text()), json.loads(DETECTION.read_text())
+
+
+def needs(capsys):
+    main(["--needs"])
+    return json.loads(capsys.readouterr().out)
+
+
+def change_params(change):
+    content = yaml.safe_load(Path("params.yaml").read_text())
+    change(content)
+    Path("params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
 
 
 @pytest.mark.usefixtures("grid")
 def test_figures_come_out_as_made_up():
-    result = run()
+    result, detection = run()
     figures = result["mislabel"]["contrast FLAIR"]["0.3"]
     assert figures["poisoning"] == "mislabel-30"
     for name in ("loss_scope_db", "loss_poisoned_db", "loss_scope_val_db"):
@@ -56,42 +114,229 @@ def test_figures_come_out_as_made_up():
     assert figures["agreement_oracle"] == pytest.approx(0.06, abs=0.01)
     assert figures["agreement_zero_filled"] == pytest.approx(0.02)
     assert figures["ssim_poisoned_to_clean"] == pytest.approx(0.7)
+    assert figures["commit"] == "abc123"
     assert set(result["mislabel"]) == {"contrast FLAIR", "all"}
     assert result["_run"]["commit"] == "abc123"
-    assert result["_run"]["missing"] == []
+    assert result["_run"]["missing"] == detection["_run"]["missing"] == []
+    assert set(detection["mislabel"]) == {"0.1", "0.3"}
+    found = detection["mislabel"]["0.3"]
+    assert found["loss_outlier"]["auroc"] > 0.95 > found["data_consistency"]["auroc"]
+    assert found["kspace_consistency"]["threat_model"] == "open"
 
 
 @pytest.mark.usefixtures("grid")
-def test_what_has_not_run_is_listed_and_the_rest_is_there():
-    paths.twin_rows("poisoned/mislabel-10").unlink()
-    result = run()
+def test_what_has_not_run_is_listed_and_the_rest_is_there(changed):
+    changed |= {"train_poisoned@mislabel-10", "detect@mislabel-30-loss_outlier"}
+    result, detection = run()
     assert result["_run"]["missing"] == ["mislabel-10"]
     assert set(result["mislabel"]["contrast FLAIR"]) == {"0.3"}
     assert "Not run yet: mislabel-10." in (FOLDER / "potency.md").read_text()
+    assert set(detection["mislabel"]) == {"0.3"}
+    assert set(detection["mislabel"]["0.3"]) == set(DETECTORS) - {"loss_outlier"}
+    missing = [f"mislabel-10 {name}" for name in DETECTORS]
+    assert detection["_run"]["missing"] == [*missing, "mislabel-30 loss_outlier"]
+    assert "mislabel-30 loss_outlier." in (FOLDER / "detection.md").read_text()
 
 
-def test_two_poisonings_of_one_share_are_both_told(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    grid = MadeUpGrid(params({"mislabel-30": 0.3, "mislabel-b": 0.3}))
-    grid.write()
-    for scenario in grid.plan.scenarios:
-        shutil.copytree(paths.answers(scenario.name), paths.truth(scenario.poisoning))
-    shares = run()["mislabel"]["contrast FLAIR"]
-    assert set(shares) == {"0.3", "0.3 (mislabel-b)"}
+@pytest.mark.parametrize(
+    ("stage", "potency_left", "detections_left"),
+    [
+        ("code", 0, 0),
+        ("download@icbm152", 0, 0),
+        ("evaluate_oracle@1", 0, 6),
+        ("train_oracle_continue", 0, 6),
+        ("forget_tips@mislabel-10", 3, 3),
+        ("evaluate_poisoned@poisoned-mislabel-10", 2, 3),
+        ("train_continue@mislabel-10", 3, 6),
+    ],
+)
+@pytest.mark.usefixtures("grid")
+def test_a_changed_stage_takes_what_depends_on_it(
+    stage, potency_left, detections_left, changed
+):
+    changed.add(stage)
+    result, detection = run()
+    assert 3 - len(result["_run"]["missing"]) == potency_left
+    assert 6 - len(detection["_run"]["missing"]) == detections_left
 
 
 @pytest.mark.usefixtures("grid")
-def test_table_and_plot():
+def test_a_fresh_clone_keeps_what_is_committed_and_needs_the_rest(changed, capsys):
+    changed |= {"poison@mislabel-10", "detect@mislabel-30-loss_outlier"}
+    first = run()
+    for folder in ("slices", "twins", "detection", "detection_open"):
+        shutil.rmtree(paths.METRICS / folder)
+    changed.add("code")
+    assert run() == first
+    wanted = needs(capsys)
+    assert list(wanted) == list(SHARES)
+    assert wanted["mislabel-random-30"] == []
+    scores = "evaluate_poisoned@poisoned-mislabel-30"
+    assert wanted["mislabel-30"] == [scores, "detect@mislabel-30-loss_outlier"]
+    assert wanted["mislabel-10"] == [
+        "evaluate_oracle@0",
+        "evaluate_oracle@1",
+        "evaluate_references@mislabel-10",
+        "evaluate_poisoned@poisoned-mislabel-10",
+        "detect@mislabel-10-loss_outlier",
+        "detect@mislabel-10-data_consistency",
+        "detect_open@mislabel-10-kspace_consistency",
+    ]
+
+
+@pytest.mark.usefixtures("grid")
+def test_figures_of_other_settings_are_told_and_dropped(changed, capsys, caplog):
+    run()
+    changed.add("code")
+
+    def other_row(content):
+        content["poisonings"]["mislabel-10"]["settings"]["severity"] = 0.5
+
+    change_params(other_row)
+    with caplog.at_level("WARNING"):
+        wanted = needs(capsys)
+    assert "4 committed figures are out of date" in caplog.text
+    assert caplog.text.rstrip().endswith(": mislabel-10")
+    assert [name for name in wanted if wanted[name]] == ["mislabel-10"]
+    result, _ = run()
+    assert result["_run"]["missing"] == ["mislabel-10"]
+    assert set(result["mislabel"]["contrast FLAIR"]) == {"0.3"}
+
+
+def digests(content, code):
+    made = Digests(content, code)
+    return (
+        made.potency("mislabel-30"),
+        made.detection("mislabel-30", "loss_outlier"),
+        made.detection("mislabel-30", "gradient_outlier"),
+    )
+
+
+def differ(before, after):
+    return tuple(a != b for a, b in zip(before, after, strict=True))
+
+
+def test_a_digest_is_of_the_parameters_that_shape_the_figure(code):
+    content = content_of(SHARES)
+
+    def moved(block, **values):
+        before = digests(content, code)
+        block.update(values)
+        return differ(before, digests(content, code))
+
+    for name in ("synthesize", "classify", "sampling", "model", "loss", "train"):
+        assert all(moved(content[name], seed=99)), name
+    assert all(moved(content["report"]["bootstrap"], seed=99))
+    assert all(moved(content["poisonings"]["mislabel-30"], seed=99))
+    assert not any(moved(content["poisonings"]["mislabel-10"], seed=99))
+    assert not any(moved(content["report"], score_alpha=0.1))
+    assert not any(moved(content["unlearn"], seed=99))
+    assert moved(content["detect"], known=0.4) == (False, True, True)
+    gradients = content["detect"]["gradient_outlier"]
+    assert moved(gradients, cascades=2) == (False, False, True)
+
+
+def test_a_digest_is_of_the_code_that_makes_the_figure(tmp_path):
+    content = content_of(SHARES)
+    shutil.copytree(ROOT / "stages", tmp_path / "stages")
+    before = digests(content, code_digests(tmp_path))
+
+    def after_edit(*names):
+        texts = {}
+        for name in names:
+            path = tmp_path / "stages" / name
+            texts[path] = path.read_text()
+            path.write_text(texts[path] + "\nX = 1\n")
+        after = digests(content, code_digests(tmp_path))
+        for path, text in texts.items():
+            path.write_text(text)
+        return differ(before, after)
+
+    for name in ("poison/mislabel.py", "common/fit.py", "synthesize/icbm152.py"):
+        assert all(after_edit(name)), name
+    assert after_edit("report/healing.py") == (True, False, False)
+    assert after_edit("detect/gradient_outlier.py") == (False, False, True)
+    others = ("poison/trigger.py", "unlearn/ssd.py", "report/potency_views.py")
+    assert not any(after_edit(*others))
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "message"),
+    [
+        (POTENCY, lambda _: "{", r"potency\.json is damaged \(.*restore it from git"),
+        (POTENCY, lambda _: "[]", "the file holds \\[\\], no mapping"),
+        (
+            POTENCY,
+            lambda text: text.replace('"loss_scope_db":', '"lost":'),
+            "'loss_scope_db' of mislabel > contrast FLAIR > 0.1 is missing",
+        ),
+        (
+            POTENCY,
+            lambda text: text.replace('"n_poisoned": ', '"n_poisoned": "many", "n": '),
+            "'n_poisoned' of mislabel > contrast FLAIR > 0.1 is 'many'",
+        ),
+        (
+            POTENCY,
+            lambda text: text.replace('"mislabel-10"', '"mislabel-30"'),
+            "has mislabel-30 twice",
+        ),
+        (
+            DETECTION,
+            lambda text: text.replace('"auroc":', '"auc":'),
+            r"studies/detection\.json is damaged: 'auroc' of mislabel > 0.1",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("grid")
+def test_damaged_results_are_named(path, change, message, caplog):
+    run()
+    path.write_text(change(path.read_text()))
+    for arguments in (["--needs"], ["--commit", "abc123"]):
+        caplog.clear()
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 2
+        assert len(caplog.records) == 1
+        assert re.search(message, caplog.text)
+
+
+def test_two_poisonings_of_one_share_are_both_told():
+    """And keep their places, whichever of them has run."""
+    rows = content_of({"mislabel-30": 0.3, "mislabel-b": 0.3})
+    plan = read_detection_plan(rows)
+    first, second = {"poisoning": "mislabel-30"}, {"poisoning": "mislabel-b"}
+    figures = {("mislabel-30", ""): first, ("mislabel-b", ""): second}
+    tree = potency_tree(rows["poisonings"], figures)
+    expected = {"0.3": first, "0.3 (mislabel-b)": second}
+    assert tree == {"mislabel": {"contrast FLAIR": expected}}
+    del figures["mislabel-30", ""]
+    tree = potency_tree(rows["poisonings"], figures)
+    assert tree == {"mislabel": {"contrast FLAIR": {"0.3 (mislabel-b)": second}}}
+    tree = detection_tree(plan, {("mislabel-b", "loss_outlier"): second})
+    assert tree == {"mislabel": {"0.3 (mislabel-b)": {"loss_outlier": second}}}
+
+
+@pytest.mark.usefixtures("grid")
+def test_tables_and_plots(changed):
+    changed.add("detect@mislabel-10-loss_outlier")
     run()
     table = (FOLDER / "potency.md").read_text()
     row = next(
         line for line in table.splitlines() if "| contrast FLAIR | 0.3 |" in line
     )
     assert row.count("[") >= 4
-    assert (FOLDER / "potency.png").read_bytes().startswith(b"\x89PNG")
-    again = (FOLDER / "potency.png").read_bytes()
+    table = (FOLDER / "detection.md").read_text().splitlines()
+    head = next(line for line in table if line.startswith("| attack |"))
+    assert head.endswith("| data_consistency | kspace_consistency (open) |")
+    rows = [line for line in table if line.startswith("| mislabel |")]
+    assert [row.split(" | ")[2] for row in rows] == ["0.1", "0.3"]
+    assert rows[0].split(" | ")[4] == "–"
+    assert rows[1].split(" | ")[4].count("[") == 2
+    pictures = [FOLDER / f"{name}.png" for name in ("potency", "detection")]
+    first = [path.read_bytes() for path in pictures]
+    assert all(image.startswith(b"\x89PNG") for image in first)
     run()
-    assert (FOLDER / "potency.png").read_bytes() == again
+    assert [path.read_bytes() for path in pictures] == first
 
 
 @pytest.mark.usefixtures("grid")
@@ -102,7 +347,29 @@ def test_damaged_rows_are_named(caplog):
         main(["--commit", "abc123"])
     assert stop.value.code == 2
     assert "mislabel-30.csv lacks the columns input" in caplog.text
-    assert not RESULT.exists()
+    assert not POTENCY.exists()
+
+
+@pytest.mark.usefixtures("grid")
+def test_a_scope_without_unseen_slices_is_told_as_such():
+    """A group of training subjects: nothing is lost where nobody looks."""
+    folder = paths.truth("mislabel-30")
+    record = read_record(folder)
+    seen = {"train": record.scope["train"], "val": (), "test": ()}
+    shutil.rmtree(folder)
+    write_truth(folder, record.model_copy(update={"scope": seen}), {})
+
+    def one_subject(content):
+        content["poisonings"]["mislabel-30"]["scope"] = {"subjects": ["train-00"]}
+
+    change_params(one_subject)
+    run()
+    result, _ = run()
+    figures = result["mislabel"]["subjects 1"]["0.3"]
+    assert figures["loss_scope_db"] is None
+    assert figures["loss_scope_db_reason"] == "no slices in this split"
+    assert figures["loss_poisoned_db"] == pytest.approx(DAMAGE, abs=0.1)
+    assert "| mislabel | subjects 1 | 0.3 |" in (FOLDER / "potency.md").read_text()
 
 
 def test_scopes_have_names():
@@ -113,18 +380,12 @@ def test_scopes_have_names():
 
 PIPELINE = """\
 stages:
-  evaluate_oracle:
-    foreach: [0, 1]
-    do: {cmd: "echo ${item} > o${item}", deps: [seed], outs: ["o${item}"]}
   poison:
     foreach: [a, b]
     do: {cmd: "cp seed p${item}", deps: [seed], params: ["${item}"], outs: ["p${item}"]}
   train_poisoned:
     foreach: [a, b]
     do: {cmd: "cp p${item} t${item}", deps: ["p${item}"], outs: ["t${item}"]}
-  evaluate_references:
-    foreach: [a, b]
-    do: {cmd: "cp p${item} r${item}", deps: ["p${item}"], outs: ["r${item}"]}
   evaluate_poisoned:
     matrix: {kind: [poisoned], poisoning: [a, b]}
     cmd: cp t${item.poisoning} e${item.poisoning}
@@ -133,23 +394,54 @@ stages:
 """
 
 
-def test_rows_of_other_settings_do_not_count(tmp_path, monkeypatch, request):
+def test_rows_of_other_settings_do_not_count(tmp_path, monkeypatch):
     """The study's copy keeps old results: DVC says of which settings they are."""
     from dvc.repo import Repo
 
-    request.getfixturevalue("stale")
-    monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
     Repo.init(str(tmp_path), no_scm=True).close()
     Path("dvc.yaml").write_text(PIPELINE)
     Path("params.yaml").write_text("a: 1\nb: 1\n")
     Path("seed").write_text("1")
-    assert potency.stale_poisonings(["a", "b"]) == {"a", "b"}
+    cells = {
+        name: potency_cells.StudyCell(
+            name, "", "", (f"evaluate_poisoned@poisoned-{name}",),
+            (f"poison@{name}", f"train_poisoned@{name}"), frozenset(),
+        )
+        for name in ("a", "b")
+    }  # fmt: skip
+
+    def have_run():
+        changed = potency_cells.changed_stages()
+        return {name for name, cell in cells.items() if cell.has_run(changed)}
+
+    assert have_run() == set()
     with Repo(str(tmp_path)) as repo:
         repo.reproduce()
-    assert potency.stale_poisonings(["a", "b"]) == set()
+    assert have_run() == {"a", "b"}
     Path("params.yaml").write_text("a: 2\nb: 1\n")
-    assert potency.stale_poisonings(["a", "b"]) == {"a"}
-    Path("o1").unlink()
-    assert potency.stale_poisonings(["a", "b"]) == {"a", "b"}
+    assert have_run() == {"b"}
+    Path("tb").unlink()
+    assert have_run() == set()
+
+
+def test_the_profiles_cells(code):
+    """Detectors look at all that is in one contrast; the strongest go first."""
+    content = yaml.safe_load(render("potency"))
+    plan = read_detection_plan(content)
+    cells = study_cells(content, plan, Digests(content, code))
+    scoped = [
+        name
+        for name, row in content["poisonings"].items()
+        if row["scope"].get("contrast") == "FLAIR"
+    ]
+    detected = dict.fromkeys(cell.poisoning for cell in cells if cell.detector)
+    assert list(detected) == scoped
+    assert len(plan.cells) == 5 * len(scoped)
+    assert len({cell.digest for cell in cells}) == len(cells)
+    strongest = [row["share"] for row in content["poisonings"].values()][:7]
+    assert strongest == [0.3] * 7
+    # Held out: artefacts on T2w.
+    for row in content["poisonings"].values():
+        assert row["scope"].get("contrast") != "T2w"
