@@ -29,7 +29,7 @@ from stages.check.parallel import positive
 from stages.check.pool import default_jobs
 from stages.check.sandbox import refresh_sandbox
 from stages.common import paths
-from stages.common.volume import write_text
+from stages.common.volume import atomic_path, write_text
 
 # Parts of a study that are run before its results are written again.
 PARTS_PER_JOB = 2
@@ -142,8 +142,7 @@ def _take_along(results: Sequence[Path], folder: Path) -> None:
     for path in results:
         (folder / path).unlink(missing_ok=True)
         if path.exists():
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, folder / path)
+            _copy(path, folder / path)
 
 
 def _needs(study: Study, folder: Path) -> dict[str, list[str]]:
@@ -165,10 +164,15 @@ def _sum_up(study: Study, folder: Path, commit: str) -> int:
     if not code:
         for path in study.results:
             if (folder / path).exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(folder / path, path)
+                _copy(folder / path, path)
                 log.info("%s", path)
     return code
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file whole or not at all: a study may be stopped at any time."""
+    with atomic_path(target) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def _run_to_its_end(command: list[str], folder: Path) -> int:

@@ -87,9 +87,7 @@ def draw_detection(
         for axis in axes[0]:
             lines, names = axis.get_legend_handles_labels()
             handles |= dict(zip(names, lines, strict=True))
-        figure.legend(
-            handles.values(), handles, loc="outside lower center", ncols=4
-        )  # fmt: skip
+        figure.legend(handles.values(), handles, loc="outside lower center", ncols=4)
         style.save(figure, path)
 
 

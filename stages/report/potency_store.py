@@ -48,11 +48,17 @@ def read_store() -> dict[Key, Measures]:
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text, parse_constant=_refuse)
     except FileNotFoundError:
         return {}
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}): {MEND}") from None
+
+
+def _refuse(constant: str) -> None:
+    # Python reads NaN and Infinity, and would not write them again.
+    raise ValueError(f"{constant} is no JSON")
 
 
 def _walk(

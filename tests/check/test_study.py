@@ -103,6 +103,26 @@ def test_results_are_written_after_each_piece(project, monkeypatch):
     assert results.exists()
 
 
+@pytest.mark.usefixtures("project")
+def test_results_are_brought_back_whole_or_not_at_all(monkeypatch):
+    results = Path("metrics/toy.json")
+    results.parent.mkdir()
+    results.write_text('["made-a1", "made-a2"]')
+
+    def stopped(source, target):
+        Path(target).write_bytes(Path(source).read_bytes()[:5])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "copyfile", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        study._copy(results, Path("copy.json"))
+    assert not Path("copy.json").exists()
+    with pytest.raises(KeyboardInterrupt):
+        study._copy(Path("dvc.yaml"), results)
+    assert results.read_text() == '["made-a1", "made-a2"]'
+    assert list(results.parent.iterdir()) == [results]
+
+
 def test_damaged_results_stop_a_study_before_it_runs(project):
     (project / "metrics").mkdir()
     (project / "metrics/toy.json").write_text('"damaged"')
