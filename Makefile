@@ -59,8 +59,11 @@ $(STAMP):
 repro: install
 	$(PY) -m stages.check.parallel $(if $(JOBS),--jobs '$(JOBS)')
 
+# A worker per core, or TEST_JOBS, each with one thread: two that share a core wait for
+# each other at every step.
+test: export OMP_NUM_THREADS := 1
 test: install
-	$(PY) -m pytest -m ''
+	$(PY) -m pytest -m '' -n $(or $(TEST_JOBS),auto) --dist loadgroup
 
 test-fast: install
 	$(PY) -m pytest

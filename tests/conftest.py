@@ -132,6 +132,17 @@ def tiny_cohort(
     return tmp_path
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a file's tests on one worker, and on one of them all that need `finished`.
+
+    Fixtures are made once per worker, and that one takes minutes.
+    """
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        group = "finished" if "finished" in fixtures else item.nodeid.split("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The smoke project after one `make repro`, committed. Nobody changes it."""
