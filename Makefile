@@ -63,7 +63,8 @@ repro: install
 # each other at every step.
 test: export OMP_NUM_THREADS := 1
 test: install
-	$(PY) -m pytest -m '' -n $(or $(TEST_JOBS),auto) --dist loadgroup
+	$(PY) -m pytest -m '' -n $(or $(TEST_JOBS),auto) --dist loadgroup \
+	  --no-loadscope-reorder
 
 test-fast: install
 	$(PY) -m pytest

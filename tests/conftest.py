@@ -135,8 +135,10 @@ def tiny_cohort(
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep a file's tests on one worker, and on one of them all that need `finished`.
 
-    Fixtures are made once per worker, and that one takes minutes.
+    Fixtures are made once per worker, and that one takes minutes: it is begun first, so
+    that no worker is left with it alone.
     """
+    items.sort(key=lambda item: "finished" not in getattr(item, "fixturenames", ()))
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         group = "finished" if "finished" in fixtures else item.nodeid.split("::")[0]

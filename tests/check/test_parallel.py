@@ -10,6 +10,7 @@ from contextlib import suppress
 import psutil
 import pytest
 
+from stages.check import parallel
 from tests.check.toy_pipeline import DIAMOND, Toy, stage
 from tests.smoke_project import wait_until
 
@@ -178,3 +179,12 @@ def test_no_entry_is_lost_when_two_runs_of_many_workers_compete(diamond):
         assert codes == [0, 0], [diamond.read(log) for log in logs]
         assert diamond.recorded == set(stages)
         assert diamond.status() == {}
+
+
+def test_half_a_lock_is_removed_and_a_whole_one_kept(tmp_path):
+    lock = tmp_path / "rwlock"
+    parallel.drop_broken_lock(lock)
+    for text, kept in (('{"write": {', False), ("", False), ('{"write": {}}', True)):
+        lock.write_text(text)
+        parallel.drop_broken_lock(lock)
+        assert lock.exists() == kept
