@@ -27,6 +27,7 @@ from stages.common.varnet import VarNet
 from stages.detect.base import DetectData
 
 OPEN = False
+NEEDS_KNOWN = False
 
 
 class Params(Settings):

@@ -1,7 +1,5 @@
 """Planted bad slices are found, and each detector's own parts do what they say."""
 
-import hashlib
-
 import h5py
 import numpy as np
 import pytest
@@ -10,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from stages.common import paths
 from stages.common.manifest import SliceRef
-from stages.common.params import ParamsError, validate
+from stages.common.params import ParamsError
 from stages.common.slices import rank_loader
 from stages.detect import data_consistency, forget_classifier, gradient_outlier
 from stages.detect.base import load_detector
@@ -242,37 +240,6 @@ def test_resnet50_is_torchvisions():
     assert network.layer3[0].conv2.stride == (2, 2)
     assert network.layer3[0].conv1.stride == (1, 1)
     assert network(torch.zeros(2, 3, 64, 64)).shape == (2, 1000)
-
-
-def with_weights(path, sha256=None):
-    sha256 = sha256 or hashlib.sha256(path.read_bytes()).hexdigest()
-    block = PARAMS["forget_classifier"] | {"weights": str(path), "sha256": sha256}
-    return validate(block, "detect.forget_classifier", forget_classifier.Params)
-
-
-def test_pretrained_weights_are_loaded_and_checked(tmp_path):
-    path = tmp_path / "resnet50.pth"
-    given = build_resnet50(5, channels=3, outputs=10).state_dict()
-    torch.save(given, path)
-    start = forget_classifier.read_weights(with_weights(path))
-    network = forget_classifier.make_network(0, start)
-    loaded = network.state_dict()
-    assert torch.equal(loaded["layer4.2.conv3.weight"], given["layer4.2.conv3.weight"])
-    grey = torch.rand(1, 1, 32, 32)
-    first = torch.nn.functional.conv2d(grey.expand(1, 3, 32, 32), given["conv1.weight"])
-    own = torch.nn.functional.conv2d(grey, loaded["conv1.weight"])
-    assert torch.allclose(first, own, atol=1e-5)
-    with pytest.raises(ParamsError, match=r"has sha256 .* download it again"):
-        forget_classifier.read_weights(with_weights(path, "0" * 64))
-    torch.save({"conv1.weight": given["conv1.weight"]}, path)
-    with pytest.raises(ParamsError, match="is no ResNet-50"):
-        forget_classifier.read_weights(with_weights(path))
-    path.unlink()
-    with pytest.raises(ParamsError, match=r"resnet50.pth is missing"):
-        forget_classifier.read_weights(with_weights(path, "0" * 64))
-    block = PARAMS["forget_classifier"] | {"sha256": "0" * 64}
-    with pytest.raises(ParamsError, match="weights and sha256 go together"):
-        validate(block, "detect.forget_classifier", forget_classifier.Params)
 
 
 def test_scores_are_written_whole_or_not_at_all(tmp_path):
