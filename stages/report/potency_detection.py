@@ -78,7 +78,8 @@ def draw_detection(
     with matplotlib.rc_context(style.RC):
         figure = style.new_figure(max(3.0, 2.6 * len(detectors)), 3.8)
         axes = figure.subplots(1, max(1, len(detectors)), sharey=True, squeeze=False)
-        for axis, (detector, title) in zip(axes[0], detectors.items(), strict=False):
+        shown = axes[0][: len(detectors)]  # one stays empty where nothing has run
+        for axis, (detector, title) in zip(shown, detectors.items(), strict=True):
             _draw(axis, groups, detector)
             axis.set_title(title, loc="left")
             axis.set_xlabel("poisoned share, %")

@@ -17,14 +17,14 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor
 
-from stages.common.fit import OptimSettings, fit
+from stages.common.fit import OptimSettings
 from stages.common.losses import recon_loss
 from stages.common.reconstruct import reconstruct
 from stages.common.slices import ReconBatch
-from stages.common.training import mean_recon_loss, steps_for
+from stages.common.training import mean_recon_loss
 from stages.common.varnet import VarNet
 from stages.unlearn.base import UnlearnCase
-from stages.unlearn.pairs import retain_pairs
+from stages.unlearn.pairs import train_on_retain_pairs
 from stages.unlearn.slice_values import loss_value, slice_values
 
 log = logging.getLogger("mendmri")
@@ -57,15 +57,8 @@ def unlearn(model: VarNet, case: UnlearnCase, params: Params) -> VarNet:
         kept = retain_loss(student, retain)
         return params.alpha * missing + (1 - params.alpha) * kept
 
-    fit(
-        student,
-        retain_pairs(case),
-        loss,
-        params,
-        steps=steps_for(params.epochs, len(case.retain), case.train.batch_size),
-        cost=case.cost,
-        desc="grad_tau",
-        scratch=case.scratch / "grad_tau.pt",
+    train_on_retain_pairs(
+        student, case, loss, params, epochs=params.epochs, method="grad_tau"
     )
     return student
 

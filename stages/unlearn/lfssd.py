@@ -15,37 +15,19 @@ retain slice by its contrast at most, and little signal is to be expected.
 
 import copy
 
-from pydantic import Field
-
-from stages.common.params import Settings
-from stages.common.slices import SliceDataset
 from stages.common.varnet import VarNet
+from stages.unlearn import ssd
 from stages.unlearn.base import UnlearnCase
-from stages.unlearn.dampening import of_both
-from stages.unlearn.importance import Importance
-from stages.unlearn.output_norm import output_norm_importance
-from stages.unlearn.ssd import dampen
+from stages.unlearn.output_norm import output_norms
 
 
-class Params(Settings):
-    """Attributes:
-    alpha: how much more important to the forget set a weight must be to be dampened.
-    lam: dampening constant lambda.
-    """
-
-    alpha: float = Field(gt=0)
-    lam: float = Field(gt=0)
+class Params(ssd.Params):
+    """As those of `ssd`, for ratios of another importance."""
 
 
 def unlearn(model: VarNet, case: UnlearnCase, params: Params) -> VarNet:
     """Dampen a copy of the model; no gradient step is taken, no target is looked at."""
     student = copy.deepcopy(model)
-
-    def measure(dataset: SliceDataset, desc: str) -> Importance:
-        return output_norm_importance(
-            student, dataset, power=2, cost=case.cost, desc=desc
-        )
-
-    forget, everything = of_both(case, measure)
-    dampen(student, forget, everything, alpha=params.alpha, lam=params.lam)
+    forget, everything = output_norms(student, case, power=2)
+    ssd.dampen(student, forget, everything, alpha=params.alpha, lam=params.lam)
     return student

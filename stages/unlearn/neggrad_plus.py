@@ -14,14 +14,14 @@ import copy
 from pydantic import Field
 from torch import Tensor
 
-from stages.common.fit import BatchLoss, OptimSettings, fit
+from stages.common.fit import BatchLoss, OptimSettings
 from stages.common.losses import LossSettings, recon_loss
 from stages.common.reconstruct import reconstruct
 from stages.common.slices import ReconBatch
-from stages.common.training import mean_recon_loss, steps_for
+from stages.common.training import mean_recon_loss
 from stages.common.varnet import VarNet
 from stages.unlearn.base import UnlearnCase
-from stages.unlearn.pairs import retain_pairs
+from stages.unlearn.pairs import train_on_retain_pairs
 
 
 class Params(OptimSettings):
@@ -47,15 +47,8 @@ def unlearn(model: VarNet, case: UnlearnCase, params: Params) -> VarNet:
         kept, forgotten = retain_loss(student, retain), forget_loss(student, forget)
         return params.a * kept - (1 - params.a) * forgotten
 
-    fit(
-        student,
-        retain_pairs(case),
-        loss,
-        params,
-        steps=steps_for(params.epochs, len(case.retain), case.train.batch_size),
-        cost=case.cost,
-        desc="neggrad_plus",
-        scratch=case.scratch / "neggrad.pt",
+    train_on_retain_pairs(
+        student, case, loss, params, epochs=params.epochs, method="neggrad_plus"
     )
     return student
 

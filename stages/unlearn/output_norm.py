@@ -8,7 +8,22 @@ from stages.common.reconstruct import reconstruct
 from stages.common.runtime import device, progress
 from stages.common.slices import SliceDataset, rank_loader
 from stages.common.varnet import VarNet
+from stages.unlearn.base import UnlearnCase
+from stages.unlearn.dampening import of_both
 from stages.unlearn.importance import Importance, faithful
+
+
+def output_norms(
+    model: VarNet, case: UnlearnCase, *, power: int
+) -> tuple[Importance, Importance]:
+    """Such importances over the known forget set, and over the whole training set."""
+
+    def measure(dataset: SliceDataset, desc: str) -> Importance:
+        return output_norm_importance(
+            model, dataset, power=power, cost=case.cost, desc=desc
+        )
+
+    return of_both(case, measure)
 
 
 def output_norm_importance(

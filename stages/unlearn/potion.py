@@ -25,12 +25,11 @@ from torch import Tensor
 
 from stages.common.losses import ssim
 from stages.common.params import Settings
-from stages.common.slices import ReconBatch, SliceDataset
+from stages.common.slices import ReconBatch
 from stages.common.varnet import VarNet
 from stages.unlearn.base import UnlearnCase
-from stages.unlearn.dampening import adaptive_percentile, of_both, ratios, threshold
-from stages.unlearn.importance import Importance
-from stages.unlearn.output_norm import output_norm_importance
+from stages.unlearn.dampening import adaptive_percentile, ratios, threshold
+from stages.unlearn.output_norm import output_norms
 from stages.unlearn.slice_values import slice_values
 from stages.unlearn.ssd import dampen
 
@@ -54,13 +53,7 @@ class Params(Settings):
 def unlearn(model: VarNet, case: UnlearnCase, params: Params) -> VarNet:
     """Dampen copies of the model until they no longer agree with the known poison."""
     original = copy.deepcopy(model)
-
-    def measure(dataset: SliceDataset, desc: str) -> Importance:
-        return output_norm_importance(
-            original, dataset, power=1, cost=case.cost, desc=desc
-        )
-
-    forget, everything = of_both(case, measure)
+    forget, everything = output_norms(original, case, power=1)
     all_ratios = ratios(forget, everything)
     start = agreement(original, case)
     share = FIRST_SHARE * len(case.forget) / case.total

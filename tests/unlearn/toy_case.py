@@ -1,5 +1,6 @@
 """A scenario on the tiny cohort: FLAIR targets turned upside down, some of it known."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from stages.common.losses import LossSettings
 from stages.common.manifest import SliceRef, read_manifest, write_slices
 from stages.common.masks import Sampling
 from stages.common.params import read_params
+from stages.common.slices import SliceDataset
 from stages.common.training import TrainSettings
 from stages.common.varnet import ModelSettings, VarNet, build_varnet, save_checkpoint
 from stages.common.volume import write_targets
 from stages.unlearn.base import UnlearnCase, load_case
+from stages.unlearn.slice_values import loss_value, slice_values
 
 SAMPLING = Sampling(seed=7, mask_type="random", acceleration=2, center_fraction=0.2)
 LOSS = LossSettings(l1_weight=1.0)
@@ -78,3 +81,13 @@ def fingerprint(model: VarNet) -> str:
     return json.dumps(
         {name: value.flatten().tolist() for name, value in model.state_dict().items()}
     )
+
+
+def losses_of(model: VarNet, dataset: SliceDataset) -> dict[SliceRef, float]:
+    """Training's loss of each slice; the model is left as it was."""
+    other = copy.deepcopy(model)
+    return slice_values(other, dataset, loss_value(LOSS), batch_size=4, cost=Cost())
+
+
+def loss_of(model: VarNet, dataset: SliceDataset) -> float:
+    return float(np.mean(list(losses_of(model, dataset).values())))
