@@ -32,6 +32,16 @@ def excerpt(module: str, name: str) -> Any:
     return namespace[name]
 
 
+class Excerpts:
+    """A module of the project, of which only what is asked for is run."""
+
+    def __init__(self, module: str) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        return excerpt(self._module, name)
+
+
 def _run(
     name: str, binding: dict[str, ast.stmt], namespace: dict[str, Any], path: str
 ) -> None:
@@ -41,7 +51,8 @@ def _run(
     node = binding[name]
     source = _source_in_project(node, name)
     if source is not None:
-        namespace[name] = excerpt(*source)
+        module, original = source
+        namespace[name] = excerpt(module, original) if original else Excerpts(module)
         return
     # A function may use its own name: by the time it is called it is there.
     rest = {key: value for key, value in binding.items() if value is not node}
@@ -52,14 +63,19 @@ def _run(
 
 
 def _source_in_project(node: ast.stmt, name: str) -> tuple[str, str] | None:
-    """(module, name there) of `from stages.<module> import <name>`."""
+    """(module, name there) of `from stages.<module> import <name>`.
+
+    The name there is empty where a module of the project is imported itself.
+    """
     if not isinstance(node, ast.ImportFrom) or not node.module:
         return None
-    folder = ROOT.joinpath(*node.module.split("."))
-    if not folder.with_suffix(".py").is_file():
-        return None  # a library, or a package whose modules are imported
     (original,) = (a.name for a in node.names if name == (a.asname or a.name))
-    return node.module, original
+    folder = ROOT.joinpath(*node.module.split("."))
+    if folder.with_suffix(".py").is_file():
+        return node.module, original
+    if (folder / f"{original}.py").is_file():
+        return f"{node.module}.{original}", ""
+    return None  # a library
 
 
 def _bound(node: ast.stmt) -> list[str]:

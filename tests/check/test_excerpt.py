@@ -27,11 +27,16 @@ class Base(Model):
 """
 METHOD = """
 import missing_library
+from stages.common import tools
 from stages.common.tools import Base as Shared, at_least
 
 
 class Params(Shared):
     width: int = at_least(5)
+
+
+class Wider(tools.Base):
+    width: int = tools.at_least(7)
 
 
 def unlearn(model):
@@ -57,6 +62,12 @@ def test_only_what_a_definition_needs_is_run():
     assert params(size=3).model_dump() == {"size": 3, "depth": 2, "width": 5}
     with pytest.raises(ValueError, match="greater than or equal to 2"):
         params(size=1)
+
+
+@pytest.mark.usefixtures("project")
+def test_of_an_imported_module_only_what_is_used_is_run():
+    wider = excerpt("stages.unlearn.method", "Wider")
+    assert wider(size=3).model_dump() == {"size": 3, "depth": 2, "width": 7}
 
 
 @pytest.mark.usefixtures("project")
