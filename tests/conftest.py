@@ -132,13 +132,19 @@ def tiny_cohort(
     return tmp_path
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep a file's tests on one worker, and on one of them all that need `finished`.
 
-    Fixtures are made once per worker, and that one takes minutes: it is begun first, so
-    that no worker is left with it alone.
+    Fixtures are made once per worker, and that one takes minutes: it is begun first, and
+    what else is slow next, so that no worker is left alone with the last of it.
     """
-    items.sort(key=lambda item: "finished" not in getattr(item, "fixturenames", ()))
+
+    def turn(item: pytest.Item) -> tuple[bool, bool]:
+        fixtures = getattr(item, "fixturenames", ())
+        return "finished" not in fixtures, item.get_closest_marker("slow") is None
+
+    items.sort(key=turn)
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         group = "finished" if "finished" in fixtures else item.nodeid.split("::")[0]
