@@ -136,8 +136,8 @@ def tiny_cohort(
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep a file's tests on one worker, and on one of them all that need `finished`.
 
-    Fixtures are made once per worker, and that one takes minutes: it is begun first, and
-    what else is slow next, so that no worker is left alone with the last of it.
+    Fixtures are made once per worker, and that one takes minutes: it is begun first,
+    and what else is slow next, so that no worker is left alone with the last of it.
     """
 
     def turn(item: pytest.Item) -> tuple[bool, bool]:
