@@ -14,6 +14,7 @@ NAME ?=
 ONLY ?=
 BASE ?=
 REPORT ?=
+METHODS ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -33,13 +34,14 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test test-fast smoke potency bench bench-quality profile \
+.PHONY: help install repro test test-fast smoke potency tune bench bench-quality profile \
   check-metrics lint clean needs-name needs-base
 
 help:
 	@sed -n 's/^#   //p' Makefile
 	@echo 'Also: install, test-fast, profile NAME=default|smoke|paper|potency,'
 	@echo '      potency (the study of attacks, hours; LIMIT=<n> poisonings at a time),'
+	@echo '      tune (parameters of the methods, hours; METHODS="ssd finetune" for some),'
 	@echo '      check-metrics BASE=<revision>, lint, clean,'
 	@echo '      bench (ONLY=<group>), bench-quality: speed and quality beside fastMRI'
 
@@ -77,6 +79,11 @@ smoke: install
 
 potency: install
 	$(PY) -m stages.check.study potency $(if $(JOBS),--jobs '$(JOBS)') $(if $(LIMIT),--limit '$(LIMIT)')
+
+# The truth is looked at last, by a command of its own.
+tune: install
+	$(PY) -m stages.tune $(if $(METHODS),--methods $(METHODS))
+	$(PY) -m stages.tune.regret
 
 # One thread, as `make repro` gives a cell where there are as many jobs as cores.
 bench: export OMP_NUM_THREADS ?= 1

@@ -13,6 +13,10 @@ from stages.common import paths
 from stages.common.closure import CHOOSES, Sources
 
 READS_TRUTH = ("poison", "forget", "evaluate", "report")
+# Compares choices with the truth after the search, which does not import it.
+READS_TRUTH_AFTERWARDS = "stages/tune/regret.py"
+# Stages that `dvc repro` does not run: each has a target of the Makefile.
+OUTSIDE = {"tune"}
 # What runs before the parameters have been checked.
 BEFORE_CHECK = ("code", "check")
 MAX_LINES = 300

@@ -9,6 +9,7 @@ from tests.dag import (
     BEFORE_CHECK,
     MAX_LINES,
     READS_TRUTH,
+    READS_TRUTH_AFTERWARDS,
     Cell,
     code_of,
     expected_outs,
@@ -112,8 +113,13 @@ def truth_is_kept(cells: Iterable[Cell], sources: Sources) -> list[str]:
     imports = Imports(sources)
     for path in sources:
         reads = "stages/common/truth.py" in imports.of(path)
-        if reads and folder(path) not in READS_TRUTH:
+        if not reads or folder(path) in READS_TRUTH:
+            continue
+        if path != READS_TRUTH_AFTERWARDS:
             found.append(f"{path} imports the truth")
+    for path in sorted(set(sources) - {READS_TRUTH_AFTERWARDS}):
+        if READS_TRUTH_AFTERWARDS in imports.of(path):
+            found.append(f"{path} imports {READS_TRUTH_AFTERWARDS}")
     for cell in cells:
         if cell.stage in READS_TRUTH:
             continue

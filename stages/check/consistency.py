@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from stages.check import cohort, discover
+from stages.check import cohort, discover, tuning
 from stages.check.explain import at, did_you_mean, listed, mapping, shown
 
 Params = dict[str, Any]
@@ -18,6 +18,7 @@ def problems(params: Params) -> list[str]:
         *cohort.problems(params),
         *_sampling(params),
         *_reports(params),
+        *tuning.problems(params),
     ]
 
 
