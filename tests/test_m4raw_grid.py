@@ -43,7 +43,12 @@ def project(tmp_path_factory):
     params["train"] |= {"epochs": 1, "batch_size": 2}
     for key in ("poisonings", "scenarios"):
         params[key] = {"mislabel-30": smoke[key]["mislabel-30"]}
-    params["grid"] = smoke["grid"] | {"detected": ["mislabel-30"]}
+    # Of methods and detectors a few: the smoke pipeline runs them all.
+    params["grid"] = smoke["grid"] | {
+        "methods": ["retrain", "ssd"],
+        "detected": ["mislabel-30"],
+        "detectors": ["data_consistency", "forget_classifier"],
+    }
     for key in ("classify", "detect"):
         params[key] = smoke[key]
     params["report"]["bootstrap"]["resamples"] = 100
