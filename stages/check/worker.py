@@ -18,6 +18,8 @@ from dvc.exceptions import DvcException
 from dvc.lock import LockError
 from dvc.repo import Repo
 
+from stages.check import lockfile
+
 # Starts the line that ends a stage's output.
 END = "\x1e"
 RAN, SAME, FAILED = "ran", "same", "failed"
@@ -83,6 +85,7 @@ def _reasons(error: BaseException | None) -> str:
 
 def main() -> None:
     gc.set_threshold(GARBAGE_AFTER)
+    lockfile.install()
     # Commands inherit standard input: the names are not theirs to read.
     names = os.fdopen(os.dup(sys.stdin.fileno()), encoding="utf-8")
     with open(os.devnull, encoding="utf-8") as nothing:  # noqa: PTH123
