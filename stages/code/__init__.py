@@ -1,1 +1,1 @@
-"""Write down the code and the parameters of each kind of cell."""
+"""Hash the code of each kind of cell."""

@@ -1,10 +1,8 @@
-"""Write down what each kind of cell depends on: code and parameters.
+"""Hash the code of each kind of cell, so that an edit reruns what it can change.
 
-An edit of either reruns what it can change, and nothing else.
-
-Inputs: the files of `stages/`; `params.yaml`.
-Output: `data/code/<name>.txt` for every name of `cell_inputs.KINDS`: a line per file
-that the cell imports, as `sha256sum` writes it, then the parameters that it reads.
+Input: the files of `stages/`.
+Output: `data/code/<stage>.txt`, and `data/code/<stage>/<name>.txt` for a file that the
+stage chooses by its name: a line per file that is imported, as `sha256sum` writes it.
 
     python -m stages.code
 """
@@ -16,21 +14,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stages.common import paths
-from stages.common.cell_inputs import cell_inputs
+from stages.common.closure import digests
 from stages.common.runtime import stage_run
 from stages.common.volume import write_text
 
 log = logging.getLogger(__name__)
 
 
-def write_inputs(root: Path) -> int:
-    """Write what `cell_inputs` says of the project; return the number of files.
+def write_digests(root: Path) -> int:
+    """Write what `digests` says of the project; return the number of files.
 
     Raises:
-        ValueError: a file of stages/ is not UTF-8 or no Python, or `params.yaml` is
-            missing or cannot be parsed.
+        ValueError: a file of stages/ is not UTF-8, or is no Python.
     """
-    found = cell_inputs(root)
+    found = digests(root)
     folder = root / paths.CODE
     if folder.exists():
         shutil.rmtree(folder)
@@ -42,7 +39,7 @@ def write_inputs(root: Path) -> int:
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m stages.code",
-        description=f"Write what each kind of cell depends on to {paths.CODE}/.",
+        description=f"Hash the code of each kind of cell into {paths.CODE}/.",
     )
     return parser.parse_args(argv)
 
@@ -50,8 +47,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     parse_args(argv)
     with stage_run("code"):
-        count = write_inputs(Path())
-        log.info("%s: code and parameters of %d kinds of cells", paths.CODE, count)
+        log.info("%s: code of %d kinds of cells", paths.CODE, write_digests(Path()))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ from stages.common.varnet import VarNet
 from stages.detect.base import DetectData
 
 OPEN = False
-NEEDS_KNOWN = True
 
 
 class Params(Settings):

@@ -4,10 +4,12 @@ import numpy as np
 
 from stages.synthesize.fields import smooth_field
 from stages.synthesize.geometry import CENTRE
-from stages.synthesize.settings import Scanner
+from stages.synthesize.settings import CoilSettings
 
 
-def draw_coils(rng: np.random.Generator, count: int, settings: Scanner) -> np.ndarray:
+def draw_coils(
+    rng: np.random.Generator, count: int, settings: CoilSettings
+) -> np.ndarray:
     """Place coils evenly around the head, moved a little: (count, 3) mm."""
     angles = 2 * np.pi * (np.arange(count) + 0.5) / count
     circle = np.stack([np.cos(angles), np.sin(angles), np.zeros(count)], axis=1)
@@ -16,7 +18,7 @@ def draw_coils(rng: np.random.Generator, count: int, settings: Scanner) -> np.nd
 
 
 def sensitivity_maps(
-    positions: np.ndarray, points: np.ndarray, settings: Scanner
+    positions: np.ndarray, points: np.ndarray, settings: CoilSettings
 ) -> np.ndarray:
     """Receive field of each coil: a magnetic dipole that looks at the head's centre.
 

@@ -7,7 +7,6 @@ from pydantic import Field, ValidationInfo, field_validator
 from stages.common.params import Settings
 
 Contrast = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]*$")]
-ScannerName = Annotated[str, Field(min_length=1, pattern=r"^[^<>&\s]+$")]
 Count = Annotated[int, Field(ge=1, le=99999)]
 
 
@@ -88,16 +87,10 @@ class Variation(Settings):
     gain: float = Field(ge=0, le=0.5)
 
 
-class Scanner(Settings):
-    """A scanner's fingerprint: its coils, how it corrects their shading, its noise.
+class CoilSettings(Settings):
+    """Where the receive coils lie and how much shading is corrected."""
 
-    Attributes:
-        weight: subjects that lie in it, relative to the other scanners.
-        noise: deviation of its noise relative to what `snr` asks for.
-    """
-
-    weight: int = Field(ge=1, le=100)
-    noise: float = Field(gt=0, le=10)
+    scanner: str = Field(min_length=1)
     distance: float = Field(ge=80, le=400)
     radius: float = Field(gt=0, le=200)
     jitter: float = Field(ge=0, le=20)
@@ -127,7 +120,7 @@ class SynthesizeSettings(Settings):
     texture_size: tuple[float, float]
     target_max: float = Field(gt=0)
     variation: Variation
-    scanners: dict[ScannerName, Scanner] = Field(min_length=1)
+    coil: CoilSettings
 
     @field_validator("extent")
     @classmethod
