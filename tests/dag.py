@@ -78,26 +78,31 @@ def _relative(entry: Any, root: Path) -> str:
     return Path(entry.fs_path).resolve().relative_to(root.resolve()).as_posix()
 
 
-def chosen(cell: Cell, params: dict[str, Any]) -> str | None:
-    """The attack, method or source that a cell imports by its name: stage/name."""
-    if cell.stage not in CHOOSES:
-        return None
+def code_name(cell: Cell, params: dict[str, Any]) -> str:
+    """The name in data/code/ that a cell should depend on, by its command alone."""
+    key, scenario = cell.option("cell") or "", cell.option("scenario")
+    if cell.stage == "train" and "continue" in key.partition("/")[0]:
+        return "train_continue"
+    if cell.stage == "forget":
+        short = "forget_tips" if cell.option("tips") else "drop_list"
+        return f"forget/{scenario}" if scenario else short
     if cell.stage == "poison":
-        name = params["poisonings"][cell.option("poisoning")]["attack"]
-    elif cell.stage == "synthesize":
+        return f"poison/{cell.option('poisoning')}"
+    if cell.stage == "synthesize":
         split = cell.option("split")
-        name = params["synthesize"]["sources"][split] if split else "artefacts"
-    else:
+        source = params["synthesize"]["sources"][split] if split else "artefacts"
+        return f"synthesize/{source}"
+    if cell.stage in CHOOSES:
         options = ("source", "method", "detector")
-        name = next(filter(None, map(cell.option, options)))
-    return f"{cell.stage}/{name}"
+        return f"{cell.stage}/{next(filter(None, map(cell.option, options)))}"
+    return cell.stage
 
 
 def code_of(cell: Cell, params: dict[str, Any]) -> set[str]:
-    """What a cell depends on for its code: the hashes of all that it runs."""
+    """What a cell depends on for its code and parameters."""
     if cell.stage == "code":
         return {"stages"}
-    return {paths.code(chosen(cell, params) or cell.stage).as_posix()}
+    return {paths.code(code_name(cell, params)).as_posix()}
 
 
 def read_by_check(sources: Sources) -> Iterator[str]:

@@ -4,7 +4,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from stages.common import paths
-from stages.common.closure import CHOOSES, READS_ALL, Imports, Sources, code_of_cells
+from stages.common.cell_inputs import blocks_of, inputs_of
+from stages.common.closure import CHOOSES, READS_ALL, Imports, Sources
+from stages.common.params import ParamsError, find_block
 from tests.dag import (
     BEFORE_CHECK,
     MAX_LINES,
@@ -22,9 +24,10 @@ Params = dict[str, Any]
 def code_is_declared(
     cells: Iterable[Cell], sources: Sources, params: Params
 ) -> list[str]:
-    """A cell depends on the hashes of what it runs, no more and no less."""
+    """A cell depends on what it runs and reads, no more and no less."""
     found = []
-    made = {"stages", *(paths.code(name).as_posix() for name in code_of_cells(sources))}
+    names = inputs_of(params, sources)
+    made = {"stages", *(paths.code(name).as_posix() for name in names)}
     for cell in cells:
         used = code_of(cell, params)
         missing, spare = sorted(used - cell.code), sorted(cell.code - used)
@@ -57,14 +60,17 @@ def outs_match_paths(cells: Iterable[Cell]) -> list[str]:
 
 
 def params_exist(cells: Iterable[Cell], params: Params) -> list[str]:
+    """Blocks are declared in `cell_inputs.KINDS` and nowhere else, and are there."""
     found = []
     for cell in cells:
-        for key in cell.params:
-            block: Any = params
-            for part in key.split("."):
-                block = block.get(part) if isinstance(block, dict) else None
-            if block is None:
-                found.append(f"{cell.name}: params key '{key}' is not in params.yaml")
+        found += [f"{cell.name}: '{key}' is declared twice" for key in cell.params]
+        for path in cell.code - {"stages"}:
+            name = path.removeprefix(f"{paths.CODE.as_posix()}/").removesuffix(".txt")
+            for key in blocks_of(name):
+                try:
+                    find_block(params, key)
+                except ParamsError:
+                    found.append(f"{cell.name}: '{key}' is not in params.yaml")
     return found
 
 

@@ -95,6 +95,11 @@ class Project:
         """Stages with a changed input of their own: what follows is `downstream`."""
         return set(json.loads(self.dvc("status", "--json")))
 
+    def affected(self) -> set[str]:
+        """The same, once `code` has said what an edit touches."""
+        self.dvc("repro", "code")
+        return self.changed()
+
     def read(self, name: str) -> Any:
         return json.loads((self.root / name).read_text())
 

@@ -98,7 +98,9 @@ def test_code_is_declared(cells, sources, params):
     [
         ("train_oracle@", "data/code/train.txt"),
         ("unlearn@mislabel-30-ssd", "data/code/unlearn/ssd.txt"),  # chosen by name
-        ("poison@", "data/code/poison/mislabel.txt"),
+        ("poison@mislabel-30", "data/code/poison/mislabel-30.txt"),
+        ("forget@mislabel-30", "data/code/forget/mislabel-30.txt"),
+        ("train_continue@", "data/code/train_continue.txt"),
         ("synthesize@test", "data/code/synthesize/ch2.txt"),
         ("synthesize_artefacts", "data/code/synthesize/artefacts.txt"),
         ("report", "data/code/report.txt"),
@@ -117,6 +119,7 @@ def test_a_missing_dep_is_noticed(cells, sources, params, start, path):
     [
         ("unlearn@mislabel-30-finetune", "data/code/unlearn/ssd.txt"),
         ("train_oracle@", "data/code/evaluate.txt"),
+        ("train_poisoned@", "data/code/train_continue.txt"),
         ("forget@", "data/code"),
         ("forget@", "stages/common"),
         ("report", "stages/report/tables.py"),
@@ -157,11 +160,13 @@ def test_outs_match_paths(cells):
 
 def test_params_exist(cells, params):
     assert rules.params_exist(cells, params) == []
-    without = params | {"loss": None}
+    without = {key: block for key, block in params.items() if key != "loss"}
     assert any("'loss'" in line for line in rules.params_exist(cells, without))
     cell = find(cells, "unlearn@mislabel-30-ssd")
-    misspelt = changed(cells, cell, params=("unlearn.sdd",))
-    assert len(rules.params_exist(misspelt, params)) == 1
+    twice = changed(cells, cell, params=("unlearn.ssd",))
+    assert rules.params_exist(twice, params) == [
+        f"{cell.name}: 'unlearn.ssd' is declared twice"
+    ]
 
 
 def test_the_grid_is_the_files(params, sources):

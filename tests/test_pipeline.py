@@ -80,10 +80,10 @@ def test_a_new_method_runs_its_cells_alone(project):
 
     project.change(add)
     new = {name.replace("-ssd", "-nothing") for name in SSD | SSD_FOLLOWERS}
-    assert project.changed() == {"code", "check", "report"} | new
+    assert project.affected() == {"check", "report"} | new
     cell = {"unlearn@mislabel-30-nothing", "evaluate@mislabel-30-nothing"}
     log = project.dvc("repro", "evaluate@mislabel-30-nothing")
-    assert stages_run(log) == {"code", "check"} | cell
+    assert stages_run(log) == {"check"} | cell
 
 
 def test_an_edit_of_a_method_runs_its_cells_alone(project):
@@ -108,7 +108,7 @@ def test_dvc_shows_metrics_and_dag(finished):
 
 def test_a_methods_parameter_reruns_its_cells_alone(project):
     log = project.dvc("exp", "run", "-S", "unlearn.ssd.alpha=0.2")
-    assert stages_run(log) == {"check"} | SSD | SSD_FOLLOWERS
+    assert stages_run(log) == {"code", "check"} | SSD | SSD_FOLLOWERS
     assert project.downstream(SSD) == SSD_FOLLOWERS
     rows = shown(project)
     assert [(row["alpha"], row["metrics"]) for row in rows] == [(0.2, True)]
@@ -159,7 +159,8 @@ def test_two_queued_experiments_run_side_by_side(project):
 
 def test_a_known_share_leaves_poisoning_and_training_alone(project):
     project.change(lambda p: p["scenarios"]["mislabel-30"].update(known=0.9))
-    changed = project.changed()
+    assert project.changed() == {"code", "check"}
+    changed = project.affected()
     assert changed == {"check", "forget@mislabel-30", "report"}
     after = changed | project.downstream(changed - {"check"})
     assert {name for name in after if name.startswith(("poison", "train"))} == set()
@@ -174,7 +175,7 @@ def test_a_new_scenario_runs_its_cells_alone(project):
     new = {
         f"{stage}@new-{name}" for stage in ("unlearn", "evaluate") for name in METHODS
     }
-    assert project.changed() == {"check", "report", "forget@new"} | new
+    assert project.affected() == {"check", "report", "forget@new"} | new
     log = project.dvc("repro", "evaluate@new-ssd")
     cells = {"forget@new", "unlearn@new-ssd", "evaluate@new-ssd"}
     assert stages_run(log) == {"check"} | cells
@@ -183,7 +184,7 @@ def test_a_new_scenario_runs_its_cells_alone(project):
 def test_a_removed_scenario_leaves_the_report(project):
     assert "mislabel-random-30" in (project.root / "metrics/summary.json").read_text()
     project.change(lambda p: p["scenarios"].pop("mislabel-random-30"))
-    assert stages_run(project.dvc("repro")) == {"check", "report"}
+    assert stages_run(project.dvc("repro")) == {"code", "check", "report"}
     for name in ("summary.json", "headline.json", "tables/results.csv"):
         text = (project.root / "metrics" / name).read_text()
         assert "mislabel-30" in text
@@ -196,7 +197,7 @@ def test_a_removed_scenario_leaves_the_report(project):
 def test_a_misspelt_parameter_stops_before_any_work(project):
     project.change(lambda p: p["train"].update(epohcs=3))
     log = project.dvc("repro", code=None)
-    assert stages_run(log) == {"check"}
+    assert stages_run(log) == {"code", "check"}
     assert "'train.epohcs' is not a parameter. Did you mean 'epochs'?" in log
 
 

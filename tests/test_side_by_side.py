@@ -19,7 +19,7 @@ def test_side_by_side_writes_what_dvc_alone_writes(project):
 def test_an_edit_runs_its_cells_alone_side_by_side(project):
     project.change(lambda p: p["unlearn"]["ssd"].update(alpha=0.2))
     log = project.side_by_side()
-    assert stages_run(log) == {"check", "report"} | {
+    assert stages_run(log) == {"code", "check", "report"} | {
         f"{stage}@{scenario}-ssd"
         for stage in ("unlearn", "evaluate")
         for scenario in ("mislabel-30", "mislabel-random-30", "trigger-found")

@@ -3,7 +3,8 @@
 from typing import Any
 
 from stages.check import cohort, discover, tuning
-from stages.check.explain import at, did_you_mean, listed, mapping, shown
+from stages.check.excerpt import excerpt
+from stages.check.explain import at, did_you_mean, items, listed, mapping, shown
 
 Params = dict[str, Any]
 
@@ -23,31 +24,45 @@ def problems(params: Params) -> list[str]:
 
 
 def _reports(params: Params) -> list[str]:
-    """Where no slice is reported, "as many as have been" is none."""
+    """Where no slice is reported, nothing learns from reports or counts them."""
     if at(params, "detect", "known") != 0:
         return []
-    return [
+    found = [
         f"'scenarios.{name}.budget' = 'as_known' is none, since 'detect.known' = 0 "
         "reports no slice: give a share of the training slices"
         for name, row in mapping(params.get("scenarios")).items()
         if at(row, "budget") == "as_known"
     ]
+    for axis, is_open in (("detectors", False), ("open_detectors", True)):
+        chosen = items(at(params, "grid", axis))
+        learns = [
+            name
+            for name in discover.detectors(is_open=is_open)
+            if name in chosen and excerpt(f"stages.detect.{name}", "NEEDS_KNOWN")
+        ]
+        if learns:
+            found.append(
+                f"'detect.known' = 0 reports no slice, and {' and '.join(learns)} of "
+                f"'grid.{axis}' can learn from nothing else: raise it above 0, or take "
+                "them out"
+            )
+    return found
 
 
 def _scopes(params: Params) -> list[str]:
     """A misspelt contrast would be found only after the cohort is made."""
     made = at(params, "synthesize", "contrasts")
-    scanner = at(params, "synthesize", "coil", "scanner")
+    scanners = list(mapping(at(params, "synthesize", "scanners"))) or None
     sources = mapping(at(params, "synthesize", "sources")).values()
     if not set(sources) <= set(discover.sources("anatomy")):
-        scanner = None  # scans have scanners of their own
+        scanners = None  # scans have scanners of their own
     found = []
     for name, row in mapping(params.get("poisonings")).items():
         scope, settings = mapping(at(row, "scope")), mapping(at(row, "settings"))
         for key, value, allowed in (
             ("scope.contrast", scope.get("contrast"), made),
             ("settings.other", settings.get("other"), made),
-            ("scope.scanner", scope.get("scanner"), [scanner] if scanner else None),
+            ("scope.scanner", scope.get("scanner"), scanners),
         ):
             if value is None or not isinstance(allowed, list) or value in allowed:
                 continue

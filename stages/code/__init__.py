@@ -1,1 +1,1 @@
-"""Hash the code of each kind of cell."""
+"""Write down the code and the parameters of each kind of cell."""

@@ -1,8 +1,10 @@
-"""Hash the code of each kind of cell, so that an edit reruns what it can change.
+"""Write down what each kind of cell depends on: code and parameters.
 
-Input: the files of `stages/`.
-Output: `data/code/<stage>.txt`, and `data/code/<stage>/<name>.txt` for a file that the
-stage chooses by its name: a line per file that is imported, as `sha256sum` writes it.
+An edit of either reruns what it can change, and nothing else.
+
+Inputs: the files of `stages/`; `params.yaml`.
+Output: `data/code/<name>.txt` for every name of `cell_inputs.KINDS`: a line per file
+that the cell imports, as `sha256sum` writes it, then the parameters that it reads.
 
     python -m stages.code
 """
@@ -14,20 +16,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stages.common import paths
-from stages.common.closure import digests
+from stages.common.cell_inputs import cell_inputs
 from stages.common.runtime import stage_run
 from stages.common.volume import write_text
 
 log = logging.getLogger(__name__)
 
 
-def write_digests(root: Path) -> int:
-    """Write what `digests` says of the project; return the number of files.
+def write_inputs(root: Path) -> int:
+    """Write what `cell_inputs` says of the project; return the number of files.
 
     Raises:
-        ValueError: a file of stages/ is not UTF-8, or is no Python.
+        ValueError: a file of stages/ is not UTF-8 or no Python, or `params.yaml` is
+            missing or cannot be parsed.
     """
-    found = digests(root)
+    found = cell_inputs(root)
     folder = root / paths.CODE
     if folder.exists():
         shutil.rmtree(folder)
@@ -39,7 +42,7 @@ def write_digests(root: Path) -> int:
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m stages.code",
-        description=f"Hash the code of each kind of cell into {paths.CODE}/.",
+        description=f"Write what each kind of cell depends on to {paths.CODE}/.",
     )
     return parser.parse_args(argv)
 
@@ -47,7 +50,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     parse_args(argv)
     with stage_run("code"):
-        log.info("%s: code of %d kinds of cells", paths.CODE, write_digests(Path()))
+        count = write_inputs(Path())
+        log.info("%s: code and parameters of %d kinds of cells", paths.CODE, count)
 
 
 if __name__ == "__main__":

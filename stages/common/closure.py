@@ -1,8 +1,7 @@
 """Which files of `stages/` a stage runs: everything imported from its files on.
 
 Read from the text of the files, without importing any, functions' own imports
-included. `code` writes it down for the cells to depend on, `report`'s gate looks
-whether it has changed since.
+included. `cell_inputs.py` says which cells depend on it.
 """
 
 import ast
@@ -141,15 +140,3 @@ def digest(paths: Iterable[str], sources: Sources) -> str:
         f"{hashlib.sha256(sources[path].encode()).hexdigest()}  {path}\n"
         for path in sorted(paths)
     )
-
-
-def digests(root: Path) -> dict[str, str]:
-    """The text of `data/code/<name>.txt` for every kind of cell: name -> text.
-
-    Raises:
-        ValueError: a file of stages/ is not UTF-8, or is no Python.
-    """
-    sources = load_sources(root)
-    return {
-        name: digest(files, sources) for name, files in code_of_cells(sources).items()
-    }

@@ -71,6 +71,31 @@ def load_block(key: str, schema: type[SettingsT]) -> SettingsT:
     return validate(find_block(read_params(), key), key, schema)
 
 
+def load_row(block: str, name: str, schema: type[SettingsT], what: str) -> SettingsT:
+    """Read `params.yaml` and return one validated row of a block, such as `scenarios`.
+
+    Args:
+        block: key of the block.
+        name: of the row.
+        schema: of a row.
+        what: who asks for it, as the user wrote it: `--scenario`.
+
+    Raises:
+        ParamsError: there is no such row, or it is not valid.
+    """
+    check_row(block, name, what)
+    return load_block(f"{block}.{name}", schema)
+
+
+def check_row(block: str, name: str, what: str) -> None:
+    """Say which rows a block has if it lacks the one that is asked for."""
+    rows = find_block(read_params(), block)
+    if name not in rows:
+        raise ParamsError(
+            f"{what} {name} is unknown; {PARAMS_FILE} has {', '.join(rows)}"
+        )
+
+
 def _explain(key: str, problem: Any, schema: Any) -> str:
     where = ".".join([key, *map(str, problem["loc"])])
     if problem["type"] == "extra_forbidden":

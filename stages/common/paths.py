@@ -17,9 +17,14 @@ SPLITS = ("train", "val", "test")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*")
 
 
+def can_name(name: str) -> bool:
+    """Whether a key can be a part of a path, and stays in its folder there."""
+    return bool(_NAME.fullmatch(name))
+
+
 def _checked(name: str) -> str:
     """Refuse a key that could leave its folder."""
-    if not _NAME.fullmatch(name):
+    if not can_name(name):
         raise ValueError(
             f"'{name}' cannot name a cell: use letters, digits, '_', '-' and '.', "
             "parts joined by '/'"
@@ -28,7 +33,7 @@ def _checked(name: str) -> str:
 
 
 def code(name: str) -> Path:
-    """Hashes of the files that one kind of cell runs: `<stage>` or `<stage>/<name>`."""
+    """Code and parameters of one kind of cell: a name of `cell_inputs.KINDS`."""
     return CODE / f"{_checked(name)}.txt"
 
 

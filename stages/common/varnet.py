@@ -133,8 +133,8 @@ class VarNet(nn.Module):
             )
         bf16 = self.settings.precision == "bf16"
         width = masked_kspace.shape[-1]
-        before, after = _centring(width, masked_kspace.device)
-        reference = _rows_to_image(masked_kspace) * before
+        _, after = _centring(width, masked_kspace.device)
+        reference = hybrid_kspace(masked_kspace)
         acs = _centre_columns(width, num_low_frequencies, mask.device)
         centre_images = to_image(reference * acs) * after
         # In the cascades an image carries conj(after); the maps take it up, so that
@@ -148,11 +148,22 @@ class VarNet(nn.Module):
         return root_sum_of_squares(to_image(kspace))
 
 
-def _rows_to_image(kspace: Tensor) -> Tensor:
-    """Centred orthonormal inverse FFT along rows, done once for all cascades."""
+def hybrid_kspace(kspace: Tensor) -> Tensor:
+    """K-space as the cascades have it: rows in image domain, columns modulated.
+
+    The centred orthonormal inverse FFT along rows is done once for all cascades; a
+    plain inverse FFT along columns then gives centred images but for a phase.
+
+    Args:
+        kspace: (N, coils, H, W) complex, centred.
+
+    Returns:
+        The same shape. Columns stay columns, and energies stay.
+    """
+    columns, _ = _centring(kspace.shape[-1], kspace.device)
     before, after = _centring(kspace.shape[-2], kspace.device)
     modulated = torch.fft.ifft(kspace * before[:, None], dim=-2, norm="ortho")
-    return modulated * after[:, None]
+    return modulated * after[:, None] * columns
 
 
 def _centring(size: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from stages.common import paths
 from stages.common.losses import LossSettings
 from stages.common.masks import Sampling
-from stages.common.params import ParamsError, find_block, load_block, read_params
+from stages.common.params import check_row, load_block
 from stages.common.runtime import stage_run
 from stages.detect.base import load_data, load_detector
 from stages.detect.scores import write_scores
@@ -35,12 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with stage_run("detect", f"{args.poisoning}/{args.detector}"):
         # Only the file that runs is imported, so that only it is this cell's code.
         detector = load_detector(args.detector)
-        poisonings = find_block(read_params(), "poisonings")
-        if args.poisoning not in poisonings:
-            raise ParamsError(
-                f"--poisoning {args.poisoning} is unknown; params.yaml has "
-                f"{', '.join(poisonings)}"
-            )
+        check_row("poisonings", args.poisoning, "--poisoning")
         params = load_block(f"detect.{args.detector}", detector.Params)
         batch_size: int = load_block("detect.batch_size", BLOCKS["detect.batch_size"])
         seed: int = load_block("detect.seed", BLOCKS["detect.seed"])

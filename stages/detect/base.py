@@ -58,14 +58,16 @@ class DetectData(NamedTuple):
 
 
 class Detector(Protocol):
-    """A detector is a file with these three names.
+    """A detector is a file with these four names.
 
     `score` says how suspicious each training slice is, higher for more. OPEN says that
     it looks beyond the closed threat model, at k-space outside of the masks.
+    NEEDS_KNOWN says that it refuses to score where no slice has been reported.
     """
 
     Params: type[Settings]
     OPEN: bool
+    NEEDS_KNOWN: bool
 
     def score(self, data: DetectData, params: Any) -> dict[SliceRef, float]: ...
 

@@ -7,13 +7,11 @@ probability of `forget`, by a network that saw no slice of its subject.
 
 Paper, section 5.1; He et al., "Deep residual learning", CVPR 2016
 (https://arxiv.org/abs/1512.03385). The paper starts from ImageNet's weights: give their
-file and its SHA-256, or `null` for both to train from scratch.
+file or address and its SHA-256, or `null` for both to train from scratch.
 """
 
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,8 +23,10 @@ from stages.common.params import ParamsError, Settings
 from stages.common.runtime import device, progress
 from stages.detect.base import DetectData
 from stages.detect.resnet50 import ResNet50, build_resnet50
+from stages.detect.weights import read_weights
 
 OPEN = False
+NEEDS_KNOWN = True
 NAME = "forget_classifier"
 
 log = logging.getLogger("mendmri")
@@ -34,7 +34,8 @@ log = logging.getLogger("mendmri")
 
 class Params(Settings):
     """Attributes:
-    weights: file of torchvision's ResNet-50 weights; null trains from scratch.
+    weights: file or http(s) address of torchvision's ResNet-50 weights; null trains
+        from scratch.
     sha256: of that file.
     image_size: pixels along each side that a target is resized to.
     folds: networks, each of which scores the subjects that it did not see.
@@ -63,7 +64,7 @@ class Params(Settings):
 def score(data: DetectData, params: Params) -> dict[SliceRef, float]:
     """Probability of `forget` of every slice, from the network of its fold."""
     data.require_known(NAME)
-    start = read_weights(params)
+    start = read_weights(params.weights, params.sha256)
     fold_of = deal_folds(data.subjects, data.known, params.folds, data.seed)
     refs, reported = data.train.refs, set(data.known)
     fold = np.array([fold_of[data.subjects[ref.volume_id]] for ref in refs])
@@ -125,37 +126,6 @@ def prepare(target: Tensor, size: int) -> Tensor:
         target[None, None], (size, size), mode="bilinear", antialias=True
     )[0]
     return (image - image.mean()) / image.std().clamp_min(1e-6)
-
-
-def read_weights(params: Params) -> dict[str, Tensor] | None:
-    """Weights to start from, without the head; None from scratch.
-
-    Raises:
-        ValueError: the file is missing, is another one, or holds no ResNet-50.
-    """
-    if params.weights is None:
-        return None
-    path, key = Path(params.weights), f"detect.{NAME}"
-    if not path.is_file():
-        raise ParamsError(
-            f"{key}.weights = {path} is missing: download it, or use null"
-        )
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != params.sha256:
-        raise ParamsError(
-            f"{key}.weights = {path} has sha256 {found}, {key}.sha256 says "
-            f"{params.sha256}: download it again, or correct the hash"
-        )
-    weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    try:
-        # A grey image in all three channels is their sum.
-        weights["conv1.weight"] = weights["conv1.weight"].sum(1, keepdim=True)
-        body = {k: v for k, v in weights.items() if not k.startswith("fc.")}
-        make_network(0, body)
-    except (KeyError, RuntimeError, AttributeError, IndexError) as error:
-        line = str(error).splitlines()[0]
-        raise ParamsError(f"{key}.weights = {path} is no ResNet-50 ({line})") from None
-    return body
 
 
 def make_network(seed: int, weights: dict[str, Tensor] | None) -> ResNet50:

@@ -26,6 +26,7 @@ from stages.common.varnet import VarNet
 from stages.detect.base import DetectData
 
 OPEN = False
+NEEDS_KNOWN = True
 
 
 class Params(Settings):

@@ -19,6 +19,7 @@ from stages.common.volume import open_volume
 from stages.detect.base import DetectData
 
 OPEN = True
+NEEDS_KNOWN = False
 
 
 class Params(Settings):

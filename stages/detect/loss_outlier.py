@@ -20,6 +20,7 @@ from stages.common.slices import rank_loader
 from stages.detect.base import DetectData
 
 OPEN = False
+NEEDS_KNOWN = False
 
 
 class Params(Settings):

@@ -13,16 +13,16 @@ all of them to `data/drop/<poisoning>.json`.
 
 import argparse
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from stages.common import paths
 from stages.common.manifest import write_slices
-from stages.common.params import ParamsError, find_block, load_block, read_params
+from stages.common.params import check_row, load_block, load_row
 from stages.common.runtime import stage_run
 from stages.common.truth import read_record
 from stages.forget.case import write_case
 from stages.forget.revealed import revealed
-from stages.forget.settings import BLOCKS
+from stages.forget.settings import BLOCKS, Scenario
 from stages.forget.source import find_known
 
 log = logging.getLogger(__name__)
@@ -51,11 +51,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def lay_out(name: str) -> None:
-    scenarios = load_block("scenarios", BLOCKS["scenarios"])
-    _check_known("--scenario", name, scenarios)
-    scenario = scenarios[name]
-    poisonings = find_block(read_params(), "poisonings")
-    _check_known(f"scenarios.{name}.poisoning =", scenario.poisoning, poisonings)
+    scenario = load_row("scenarios", name, Scenario, "--scenario")
+    check_row("poisonings", scenario.poisoning, f"scenarios.{name}.poisoning =")
     record = read_record(paths.truth(scenario.poisoning))
     known = find_known(name, scenario, record)
     write_case(
@@ -78,7 +75,7 @@ def lay_out(name: str) -> None:
 
 
 def report_some(poisoning: str) -> None:
-    _check_known("--tips", poisoning, find_block(read_params(), "poisonings"))
+    check_row("poisonings", poisoning, "--tips")
     known: float = load_block("detect.known", BLOCKS["detect.known"])
     seed: int = load_block("detect.seed", BLOCKS["detect.seed"])
     record = read_record(paths.truth(poisoning))
@@ -89,18 +86,11 @@ def report_some(poisoning: str) -> None:
 
 
 def list_all(poisoning: str) -> None:
-    _check_known("--drop-all", poisoning, find_block(read_params(), "poisonings"))
+    check_row("poisonings", poisoning, "--drop-all")
     record = read_record(paths.truth(poisoning))
     path = paths.drop_list(poisoning)
     write_slices(path, [entry.ref for entry in record.poisoned])
     log.info("%s: %d poisoned slices", path, len(record.poisoned))
-
-
-def _check_known(what: str, name: str, rows: Collection[str]) -> None:
-    if name not in rows:
-        raise ParamsError(
-            f"{what} {name} is unknown; params.yaml has {', '.join(rows)}"
-        )
 
 
 if __name__ == "__main__":

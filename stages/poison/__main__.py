@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from stages.common import paths
 from stages.common.manifest import read_manifest
 from stages.common.masks import Sampling
-from stages.common.params import ParamsError, load_block, validate
+from stages.common.params import load_block, load_row, validate
 from stages.common.runtime import stage_run
 from stages.poison.base import load_attack, split_images
 from stages.poison.poisoning import poison_training_set
-from stages.poison.settings import BLOCKS
+from stages.poison.settings import Poisoning
 
 log = logging.getLogger(__name__)
 
@@ -35,12 +35,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     name = parse_args(argv).poisoning
     with stage_run("poison", name):
-        rows = load_block("poisonings", BLOCKS["poisonings"])
-        if name not in rows:
-            raise ParamsError(
-                f"--poisoning {name} is not in params.yaml; known: {', '.join(rows)}"
-            )
-        poisoning = rows[name]
+        poisoning = load_row("poisonings", name, Poisoning, "--poisoning")
         attack = load_attack(poisoning.attack)
         key = f"poisonings.{name}.settings"
         params = validate(poisoning.settings, key, attack.Params)

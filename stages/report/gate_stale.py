@@ -2,8 +2,8 @@
 
 DVC is asked, since only it resolves the templates of `dvc.yaml`. Of its answer counts
 what git holds (parameters, metrics); data that is merely not here, as in CI, does not
-make a metric stale. The hashes of the code are such data: they are made anew from the
-files of `stages/`.
+make a metric stale. What `code` writes is such data: it is made anew from the files of
+`stages/` and from `params.yaml`.
 """
 
 import hashlib
@@ -17,10 +17,10 @@ from typing import Any
 import yaml
 
 from stages.common import paths
-from stages.common.closure import digests
+from stages.common.cell_inputs import cell_inputs
 
 LOCK = Path("dvc.lock")
-# It reads the whole of the code, and no metric depends on what it writes.
+# It reads all of code and parameters, and no metric depends on what it writes.
 WITHOUT_METRICS = "check"
 
 
@@ -44,7 +44,7 @@ def find_stale(*, in_git: Collection[str]) -> list[str]:
     return [
         *stale_stages(_status(), current, in_git),
         *broken_links(current),
-        *changed_code(current),
+        *changed_inputs(current),
     ]
 
 
@@ -84,16 +84,17 @@ def broken_links(stages: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{name}: {dep['path']} was made anew by {maker} since"
 
 
-def changed_code(stages: Mapping[str, Any]) -> Iterator[str]:
-    """Stages whose code is not the one that they ran with.
+def changed_inputs(stages: Mapping[str, Any]) -> Iterator[str]:
+    """Stages whose code or parameters are not those that they ran with.
 
     Raises:
-        StaleError: a file of `stages/` is no Python.
+        StaleError: a file of `stages/` is no Python, or `params.yaml` is no YAML.
     """
     try:
-        now = {str(paths.code(name)): text for name, text in digests(Path()).items()}
+        texts = cell_inputs(Path())
     except ValueError as error:
         raise StaleError(str(error)) from None
+    now = {str(paths.code(name)): text for name, text in texts.items()}
     for name, stage in sorted(stages.items()):
         if name == WITHOUT_METRICS:
             continue
@@ -103,7 +104,7 @@ def changed_code(stages: Mapping[str, Any]) -> Iterator[str]:
                 text = now.get(str(path))
                 md5 = text and hashlib.md5(text.encode()).hexdigest()
                 if md5 != dep.get("md5"):
-                    yield f"{name}: its code, as listed in {path}, has changed"
+                    yield f"{name}: its code or parameters, see {path}, have changed"
 
 
 def _changes(

@@ -4,12 +4,10 @@ import numpy as np
 
 from stages.synthesize.fields import smooth_field
 from stages.synthesize.geometry import CENTRE
-from stages.synthesize.settings import CoilSettings
+from stages.synthesize.settings import Scanner
 
 
-def draw_coils(
-    rng: np.random.Generator, count: int, settings: CoilSettings
-) -> np.ndarray:
+def draw_coils(rng: np.random.Generator, count: int, settings: Scanner) -> np.ndarray:
     """Place coils evenly around the head, moved a little: (count, 3) mm."""
     angles = 2 * np.pi * (np.arange(count) + 0.5) / count
     circle = np.stack([np.cos(angles), np.sin(angles), np.zeros(count)], axis=1)
@@ -18,7 +16,7 @@ def draw_coils(
 
 
 def sensitivity_maps(
-    positions: np.ndarray, points: np.ndarray, settings: CoilSettings
+    positions: np.ndarray, points: np.ndarray, settings: Scanner
 ) -> np.ndarray:
     """Receive field of each coil: a magnetic dipole that looks at the head's centre.
 

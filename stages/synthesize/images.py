@@ -15,6 +15,7 @@ from stages.common.volume import Volume
 from stages.synthesize import coils, geometry, noise
 from stages.synthesize.header import ismrmrd_header
 from stages.synthesize.raw import rss_images
+from stages.synthesize.scanners import first_scanner
 from stages.synthesize.scans import ImageScan, Scan, ScanError
 from stages.synthesize.settings import SynthesizeSettings
 from stages.synthesize.subject import ACQUISITION
@@ -204,7 +205,8 @@ def _simulate(
 ) -> tuple[np.ndarray, np.ndarray]:
     """K-space (slices, coils, H, W) complex64 and its RSS, slice by slice."""
     rng = np.random.default_rng([settings.seed, _number(scan.subject_id)])
-    positions = coils.draw_coils(rng, settings.coils, settings.coil)
+    scanner = first_scanner(settings.scanners)
+    positions = coils.draw_coils(rng, settings.coils, scanner)
     streams = [
         np.random.default_rng([settings.seed, _number(scan.volume_id), number])
         for number in kept
@@ -217,15 +219,15 @@ def _simulate(
     )
     for row, number in enumerate(kept):
         points = geometry.plane_points(size, settings.fov, heights[number])
-        sens_maps = coils.sensitivity_maps(positions, points, settings.coil)
+        sens_maps = coils.sensitivity_maps(positions, points, scanner)
         fine = resample(image.image[number], image.spacing, size, settings.fov)
-        phase = _phase(streams[row], size, settings.coil.phase)
+        phase = _phase(streams[row], size, scanner.phase)
         coil_images = sens_maps.reshape(-1, size, size) * (fine * phase)
         kspace[row] = noise.crop_kspace(noise.fft2c(coil_images), settings.matrix)
     clean = rss_images(kspace)
     gain = settings.target_max / clean.max()
     head = clean > _HEAD * np.percentile(clean, 99)
-    sigma = gain * float(clean[head].mean()) / snr
+    sigma = gain * scanner.noise * float(clean[head].mean()) / snr
     for row, stream in enumerate(streams):
         white = noise.complex_noise(stream, kspace.shape[1:], sigma)
         kspace[row] = gain * kspace[row] + white

@@ -7,6 +7,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from stages.common.params import Settings
 
 Contrast = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]*$")]
+ScannerName = Annotated[str, Field(min_length=1, pattern=r"^[^<>&\s]+$")]
 Count = Annotated[int, Field(ge=1, le=99999)]
 
 
@@ -87,10 +88,16 @@ class Variation(Settings):
     gain: float = Field(ge=0, le=0.5)
 
 
-class CoilSettings(Settings):
-    """Where the receive coils lie and how much shading is corrected."""
+class Scanner(Settings):
+    """A scanner's fingerprint: its coils, how it corrects their shading, its noise.
 
-    scanner: str = Field(min_length=1)
+    Attributes:
+        weight: subjects that lie in it, relative to the other scanners.
+        noise: deviation of its noise relative to what `snr` asks for.
+    """
+
+    weight: int = Field(ge=1, le=100)
+    noise: float = Field(gt=0, le=10)
     distance: float = Field(ge=80, le=400)
     radius: float = Field(gt=0, le=200)
     jitter: float = Field(ge=0, le=20)
@@ -120,7 +127,7 @@ class SynthesizeSettings(Settings):
     texture_size: tuple[float, float]
     target_max: float = Field(gt=0)
     variation: Variation
-    coil: CoilSettings
+    scanners: dict[ScannerName, Scanner] = Field(min_length=1)
 
     @field_validator("extent")
     @classmethod

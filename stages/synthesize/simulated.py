@@ -10,6 +10,7 @@ from stages.common.paths import SPLITS
 from stages.common.volume import write_volume
 from stages.synthesize.anatomy import Anatomy
 from stages.synthesize.processes import Work, run_jobs
+from stages.synthesize.scanners import whose_turn
 from stages.synthesize.settings import SynthesizeSettings
 from stages.synthesize.subject import scan_subject
 
@@ -116,11 +117,13 @@ def load_anatomy(source: ModuleType, raw: Path) -> Anatomy:
 
 def _simulate(job: Job, shared: _Shared) -> Done:
     settings = shared.settings
+    scanner = whose_turn(settings.scanners, job.number)
     scan = scan_subject(
         shared.anatomy,
         settings,
         key=(SPLITS.index(job.split), job.number),
         subject_id=job.subject_id,
+        scanner=scanner,
     )
     if not scan.volumes:
         raise ValueError(
@@ -137,7 +140,7 @@ def _simulate(job: Job, shared: _Shared) -> Done:
                 volume_id=volume_id,
                 subject_id=job.subject_id,
                 contrast=contrast,
-                scanner=settings.coil.scanner,
+                scanner=scanner,
                 num_slices=len(volume.target),
                 coils=volume.kspace.shape[1],
                 matrix=volume.target.shape[1:],

@@ -30,11 +30,12 @@ class Scan(NamedTuple):
 
 
 class _Head(NamedTuple):
-    """What the contrasts share: shares (S, 5, G, G), sens (S, coils, G, G), bias."""
+    """What the contrasts share: shares (S, 5, G, G), maps (S, coils, G, G), scanner."""
 
     shares: np.ndarray
     sens_maps: np.ndarray
     tissues: contrast.Tissues
+    scanner: str
 
 
 def scan_subject(
@@ -43,12 +44,14 @@ def scan_subject(
     *,
     key: tuple[int, int],
     subject_id: str,
+    scanner: str,
 ) -> Scan:
-    """Simulate a subject; `key` is (split, subject), the rest of its seed."""
+    """Simulate a subject in a scanner; `key` is (split, subject), its seed's rest."""
+    machine = settings.scanners[scanner]
     rng = np.random.default_rng([settings.seed, *key, _SUBJECT_STREAM])
     pose = geometry.draw_pose(rng, settings.variation)
     tissues = contrast.draw_tissues(rng, settings.tissues, settings.variation.tissue)
-    positions = coils.draw_coils(rng, settings.coils, settings.coil)
+    positions = coils.draw_coils(rng, settings.coils, machine)
     grid = settings.matrix * settings.oversampling
     bias = np.exp(settings.variation.bias * smooth_field(rng, (grid, grid), grid / 4))
     heights = geometry.slice_heights(settings)
@@ -64,12 +67,12 @@ def scan_subject(
             coils.sensitivity_maps(
                 positions,
                 geometry.plane_points(grid, settings.fov, height),
-                settings.coil,
+                machine,
             ).reshape(-1, grid, grid)
             for height in heights[kept]
         ]
     )
-    head = _Head(shares[kept], sens_maps * bias, tissues)
+    head = _Head(shares[kept], sens_maps * bias, tissues, scanner)
     volumes = {
         name: _acquire(head, settings, name, key, subject_id)
         for name in settings.contrasts
@@ -90,7 +93,7 @@ def _acquire(
     sizes = (settings.texture_size[0] / pixel, settings.texture_size[1] / pixel)
     kspace = np.stack(
         [
-            _slice_kspace(rng, shares, sens_maps, head.tissues, settings, name, sizes)
+            _slice_kspace(rng, head, settings, name, sizes, shares, sens_maps)
             for shares, sens_maps in zip(head.shares, head.sens_maps, strict=True)
         ]
     )
@@ -98,6 +101,7 @@ def _acquire(
     gain = settings.target_max / clean.max()
     gain *= np.exp(rng.normal(0, settings.variation.gain))
     sigma = gain * _brain_signal(head.shares, clean) / settings.snr[name]
+    sigma *= settings.scanners[head.scanner].noise
     kspace = gain * kspace + noise.complex_noise(rng, kspace.shape, sigma)
     kspace = kspace.astype(np.complex64)
     return Volume(
@@ -108,7 +112,7 @@ def _acquire(
             fov=settings.fov,
             thickness=settings.slice_thickness,
             coils=settings.coils,
-            scanner=settings.coil.scanner,
+            scanner=head.scanner,
         ),
         acquisition=ACQUISITION[name],
         patient_id=subject_id,
@@ -117,18 +121,19 @@ def _acquire(
 
 def _slice_kspace(
     rng: np.random.Generator,
-    shares: np.ndarray,
-    sens_maps: np.ndarray,
-    tissues: contrast.Tissues,
+    head: _Head,
     settings: SynthesizeSettings,
     name: Contrast,
     sizes: tuple[float, float],
+    shares: np.ndarray,
+    sens_maps: np.ndarray,
 ) -> np.ndarray:
-    """k-space of one slice without noise: (coils, H, W) complex."""
+    """k-space of one slice of the head without noise: (coils, H, W) complex."""
     image = contrast.contrast_image(
-        rng, shares, tissues, settings.sequences[name], sizes
+        rng, shares, head.tissues, settings.sequences[name], sizes
     )
-    phase = coils.object_phase(rng, image.shape, settings.coil.phase)
+    strength = settings.scanners[head.scanner].phase
+    phase = coils.object_phase(rng, image.shape, strength)
     return noise.crop_kspace(noise.fft2c(sens_maps * (image * phase)), settings.matrix)
 
 

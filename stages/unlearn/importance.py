@@ -65,13 +65,21 @@ def importance(
     found = {}
     for name, parameter in parameters.items():
         mean = sum_over_ranks(sums[name]) / len(dataset)
-        if not mean.isfinite().all():
-            raise ValueError(
-                f"{desc}: {name} has a gradient that is not finite: look for damaged "
-                "samples"
-            )
+        require_finite(mean, f"{desc}: {name}")
         found[name] = mean.to(parameter.dtype)
     return found
+
+
+def require_finite(gradient: Tensor, what: str) -> None:
+    """Refuse what damaged samples make of a gradient.
+
+    Raises:
+        ValueError: a value is infinite or not a number.
+    """
+    if not gradient.isfinite().all():
+        raise ValueError(
+            f"{what} has a gradient that is not finite: look for damaged samples"
+        )
 
 
 def faithful(model: VarNet, *, slices: int) -> VarNet:

@@ -10,7 +10,7 @@ from stages.common.slices import SliceDataset, rank_loader
 from stages.common.varnet import VarNet
 from stages.unlearn.base import UnlearnCase
 from stages.unlearn.dampening import of_both
-from stages.unlearn.importance import Importance, faithful
+from stages.unlearn.importance import Importance, faithful, require_finite
 
 
 def output_norms(
@@ -72,10 +72,6 @@ def output_norm_importance(
     found = {}
     for name, parameter in parameters.items():
         mean = sum_over_ranks(sums[name]) / len(dataset)
-        if not mean.isfinite().all():
-            raise ValueError(
-                f"{desc}: {name} has a gradient that is not finite: look for damaged "
-                "samples"
-            )
+        require_finite(mean, f"{desc}: {name}")
         found[name] = mean.to(parameter.dtype)
     return found

@@ -26,7 +26,7 @@ from stages.common.slices import rank_loader
 from stages.common.training import mean_recon_loss
 from stages.common.varnet import VarNet
 from stages.unlearn.base import UnlearnCase
-from stages.unlearn.importance import faithful
+from stages.unlearn.importance import faithful, require_finite
 from stages.unlearn.noisy_targets import NoisySettings, train_relabelled
 
 Weights = dict[str, Tensor]
@@ -94,11 +94,7 @@ def forget_gradient(model: VarNet, case: UnlearnCase) -> Weights:
     case.cost.slices_forward_backward += len(case.forget)
     found = {name: sum_over_ranks(total) for name, total in sums.items()}
     for name, total in found.items():
-        if not total.isfinite().all():
-            raise ValueError(
-                f"saliency: {name} has a gradient that is not finite: look for damaged "
-                "samples"
-            )
+        require_finite(total, f"saliency: {name}")
     return found
 
 

@@ -38,12 +38,28 @@ def slice_values(
     Returns:
         The value of each slice.
     """
+
+    def measure(model: VarNet, batch: ReconBatch) -> Tensor:
+        return value(reconstruct(model, batch), batch)
+
+    return per_slice(model, dataset, measure, batch_size=batch_size, cost=cost)
+
+
+def per_slice(
+    model: VarNet,
+    dataset: SliceDataset,
+    measure: Callable[[VarNet, ReconBatch], Tensor],
+    *,
+    batch_size: int,
+    cost: Cost,
+) -> dict[SliceRef, float]:
+    """The same with a measure, (model, batch) -> (N,), that makes its forward pass."""
     model = model.to(device()).eval()
     found = []
     with torch.inference_mode():
         for batch in rank_loader(dataset, batch_size=batch_size):
             batch = batch.to(device())
-            values = value(reconstruct(model, batch), batch).tolist()
+            values = measure(model, batch).tolist()
             found.append(list(zip(batch.refs, values, strict=True)))
     cost.slices_forward += len(dataset)
     return {ref: number for part in gathered(found) for ref, number in part}

@@ -17,13 +17,11 @@ import copy
 import torch
 from pydantic import Field
 
-from stages.common.devices import world_size
 from stages.common.params import Settings
-from stages.common.slices import SliceDataset
-from stages.common.training import mean_recon_loss
 from stages.common.varnet import VarNet
 from stages.unlearn.base import UnlearnCase
-from stages.unlearn.importance import Importance, faithful, importance, pooled
+from stages.unlearn.dampening import fisher
+from stages.unlearn.importance import Importance
 
 
 class Params(Settings):
@@ -38,21 +36,7 @@ class Params(Settings):
 
 def unlearn(model: VarNet, case: UnlearnCase, params: Params) -> VarNet:
     """Dampen a copy of the model; no gradient step is taken."""
-
-    def measure(dataset: SliceDataset, desc: str) -> Importance:
-        return importance(
-            faithful(model, slices=len(dataset)),
-            dataset,
-            mean_recon_loss(case.loss),
-            cost=case.cost,
-            desc=desc,
-            # No more at a time than training puts on a device.
-            batch_size=max(1, case.train.batch_size // world_size()),
-        )
-
-    forget = measure(case.forget, "importance of forget")
-    retain = measure(case.retain, "importance of retain")
-    everything = pooled([(len(case.forget), forget), (len(case.retain), retain)])
+    forget, everything = fisher(model, case)
     student = copy.deepcopy(model)
     dampen(student, forget, everything, alpha=params.alpha, lam=params.lam)
     return student

@@ -14,10 +14,22 @@ from stages.check.validate import find_problems
 
 def test_a_budget_of_reports_needs_reports(params):
     params["detect"]["known"] = 0
+    params["grid"]["detectors"] = ["loss_outlier", "data_consistency"]
     assert find_problems(params) == []
     params["scenarios"]["mislabel-30-found"]["budget"] = "as_known"
     (line,) = find_problems(params)
     assert "'scenarios.mislabel-30-found.budget' = 'as_known' is none" in line
+
+
+def test_detectors_that_learn_from_reports_need_some(params):
+    params["detect"]["known"] = 0
+    (line,) = find_problems(params)
+    assert "'detect.known' = 0 reports no slice" in line
+    assert "forget_classifier and gradient_outlier of 'grid.detectors'" in line
+    assert "raise it above 0, or take them out" in line
+    params["grid"]["detectors"].remove("gradient_outlier")
+    (line,) = find_problems(params)
+    assert "gradient_outlier" not in line
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from tests.detect.toy_detection import (
 
 DETECTORS = detector_names()
 CLOSED = [name for name in DETECTORS if not load_detector(name).OPEN]
-LEARNS = ["forget_classifier", "gradient_outlier"]
+LEARNS = [name for name in DETECTORS if load_detector(name).NEEDS_KNOWN]
 
 
 @pytest.fixture
@@ -55,6 +55,7 @@ def unchanged(name):
 def test_the_toy_has_every_detector():
     assert set(PARAMS) == set(DETECTORS)
     assert set(DETECTORS) - set(CLOSED) == {"kspace_consistency"}
+    assert set(LEARNS) == {"forget_classifier", "gradient_outlier"}
 
 
 @pytest.mark.parametrize("name", DETECTORS)

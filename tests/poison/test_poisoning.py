@@ -160,7 +160,7 @@ def fails(capsys, name="p"):
 @pytest.mark.usefixtures("cohort")
 def test_unknown_poisoning_lists_the_known(capsys):
     write_params(one=row(), two=row())
-    assert "known: one, two" in fails(capsys, "three")
+    assert "three is unknown; params.yaml has one, two" in fails(capsys, "three")
 
 
 @pytest.mark.parametrize(

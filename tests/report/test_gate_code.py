@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.code.__main__ import write_digests
+from stages.code.__main__ import write_inputs
 from stages.report import gate
 from tests.report.gate_project import make_template, run, run_gate
 
@@ -40,7 +40,7 @@ def project(tmp_path, monkeypatch):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
     monkeypatch.chdir(root)
-    write_digests(root)
+    write_inputs(root)
     dvc = (sys.executable, "-m", "dvc")
     run(*dvc, "commit", "--force", "code", cwd=root)
     run(*dvc, "repro", "--single-item", "unlearn", cwd=root)
@@ -61,7 +61,16 @@ def test_code_that_nobody_reran(capsys, path):
     Path(path).write_text("rate = 2\n")
     code, out = run_gate(capsys)
     assert code == 1
-    assert "unlearn: its code, as listed in data/code/unlearn/ssd.txt, has" in out
+    assert "unlearn: its code or parameters, see data/code/unlearn/ssd.txt, have" in out
+
+
+@pytest.mark.usefixtures("project")
+def test_a_parameter_that_nobody_reran(capsys):
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("1.0e-5", "2.0e-5"))
+    assert "unlearn: its code or parameters, see data/code" in run_gate(capsys)[1]
+    Path("params.yaml").write_text(text.replace("seed", "seeds"))
+    assert "unlearn: its code or parameters" not in run_gate(capsys)[1]
 
 
 @pytest.mark.usefixtures("project")

@@ -15,6 +15,7 @@ from stages.common.params import find_block, read_params, validate
 from stages.common.paths import SPLITS
 from stages.synthesize import ch2, cohort, noise, simulated
 from stages.synthesize.anatomy import Anatomy
+from stages.synthesize.scanners import whose_turn
 from stages.synthesize.settings import SynthesizeSettings
 
 Build = Callable[..., Path]
@@ -202,3 +203,45 @@ def test_a_missing_or_damaged_source_names_its_stage(tmp_path: Path) -> None:
 def test_what_only_scans_allow_is_refused(build: Build, changes, message) -> None:
     with pytest.raises(ValueError, match=message):
         build("a", **changes)
+
+
+def _scanners() -> dict[str, Any]:
+    block = find_block(read_params(), "synthesize.scanners")
+    return {name: dict(row) for name, row in block.items()}
+
+
+def test_subjects_lie_in_scanners_by_turns(build: Build) -> None:
+    """Two to one, both from the first subjects on, and more subjects move nobody."""
+    scanners = small_settings().scanners
+    turns = [whose_turn(scanners, number) for number in range(24)]
+    assert [turn[-1] for turn in turns[:6]] == ["a", "b", "a", "a", "b", "a"]
+    assert turns.count("sim-0.3T-b") == 8
+    root = build("two", subjects={"train": 3, "val": 1, "test": 2})
+    held = {
+        volume.subject_id: volume.scanner
+        for volume in read_manifest(root / "train.json").volumes
+    }
+    assert list(held.values()) == turns[:3]
+    with h5py.File(root / "train" / "icbm-001_T2w.h5") as file:
+        assert "<systemModel>sim-0.3T-b<" in str(file["ismrmrd_header"][()])
+
+
+def test_scanners_differ_in_noise_and_coils(build: Build) -> None:
+    """One subject in either scanner: the same head, other coils and more noise."""
+    scanners = _scanners()
+    images = {}
+    for name, row in scanners.items():
+        quiet = build(f"quiet-{name}", scanners={name: row | {"noise": 1e-6}})
+        noisy = build(name, scanners={name: row})
+        with (
+            h5py.File(quiet / "train" / "icbm-000_T2w.h5") as clean,
+            h5py.File(noisy / "train" / "icbm-000_T2w.h5") as file,
+        ):
+            added = file["kspace"][()] - clean["kspace"][()]
+            images[name] = (clean["kspace"][()], added.real.std())
+    (first, less), (second, more) = images.values()
+    assert more / less == pytest.approx(1.3, rel=0.15)
+    parts = [np.abs(noise.ifft2c(kspace)) for kspace in (first, second)]
+    shares = [part / np.sqrt((part**2).sum(axis=1, keepdims=True)) for part in parts]
+    inside = np.s_[:, :, 10:22, 10:22]
+    assert np.abs(shares[0][inside] - shares[1][inside]).mean() > 0.02

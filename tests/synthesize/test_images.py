@@ -69,8 +69,9 @@ def test_noise_has_the_asked_deviation():
 
 def test_image_is_kept_and_lies_where_the_lesion_lies():
     """Without shading and noise the target is the image, low-passed."""
-    block = find_block(read_params(), "synthesize.coil") | {"uniformity": 1.0}
-    flat = settings(snr={"T2w": 1e9}, coil=block, matrix=60, target_max=500.0)
+    block = find_block(read_params(), "synthesize.scanners")["sim-0.3T-a"]
+    scanners = {"flat": block | {"uniformity": 1.0}}
+    flat = settings(snr={"T2w": 1e9}, scanners=scanners, matrix=60, target_max=500.0)
     plane = np.zeros((1, 60, 60), np.float32)
     rows, columns = np.indices((60, 60))
     plane[0] = np.exp(-((rows - 20) ** 2 + (columns - 34) ** 2) / 40)

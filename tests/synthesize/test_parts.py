@@ -9,6 +9,7 @@ from torch import from_numpy, view_as_real
 from stages.common.params import load_block
 from stages.synthesize import anatomy, coils, contrast, geometry, noise
 from stages.synthesize.fields import smooth_field
+from stages.synthesize.scanners import first_scanner
 from stages.synthesize.settings import SynthesizeSettings
 
 
@@ -107,9 +108,10 @@ def test_crop_keeps_brightness_and_centre() -> None:
 
 def test_coils_differ_and_are_smooth(settings: SynthesizeSettings) -> None:
     rng = np.random.default_rng(3)
-    positions = coils.draw_coils(rng, 4, settings.coil)
+    scanner = first_scanner(settings.scanners)
+    positions = coils.draw_coils(rng, 4, scanner)
     points = geometry.plane_points(48, settings.fov, 20.0)
-    maps = coils.sensitivity_maps(positions, points, settings.coil)
+    maps = coils.sensitivity_maps(positions, points, scanner)
     assert maps.shape == (4, 48 * 48)
     peaks = {int(np.abs(coil).argmax()) for coil in maps}
     assert len(peaks) == 4
