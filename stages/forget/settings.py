@@ -19,6 +19,8 @@ class Scenario(Settings):
         poisoning: a row of `poisonings`.
         known: share of the poisoned slices that is revealed.
         seed: of which ones.
+        false_positives: share of the known forget set that is clean: slices that were
+            reported by mistake, beside the revealed ones.
         detected: a detector of `grid.detectors`.
         budget: how many suspects, as a share of the training slices; `as_known`: as
             many as have been reported to the detectors.
@@ -28,6 +30,7 @@ class Scenario(Settings):
     poisoning: str
     known: float | None = Field(default=None, gt=0, le=1)
     seed: int | None = Field(default=None, ge=0)
+    false_positives: float = Field(default=0.0, ge=0, lt=1)
     detected: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9_]*$")
     budget: float | str | None = None
     with_tips: bool = False
@@ -56,9 +59,11 @@ class Scenario(Settings):
         source = "known" if revealed else "detected"
         if getattr(self, needed) is None:
             raise ValueError(f"{source} needs {needed} beside it")
-        if getattr(self, foreign) is not None or (revealed and self.with_tips):
-            wrong = "with_tips" if revealed and self.with_tips else foreign
-            raise ValueError(f"{wrong} does not go with {source}: take it out")
+        strangers = [foreign] if getattr(self, foreign) is not None else []
+        other = "with_tips" if revealed else "false_positives"
+        strangers += [other] if getattr(self, other) else []
+        if strangers:
+            raise ValueError(f"{strangers[0]} does not go with {source}: take it out")
         return self
 
 

@@ -149,6 +149,10 @@ def test_an_unknown_poisoning_has_no_tips(capsys):
         ({"detected": "x", "budget": 0.1, "seed": 1}, "seed does not go with detected"),
         ({"known": 0.5, "seed": 1, "budget": 0.1}, "budget does not go with known"),
         ({"known": 0.5, "seed": 1, "with_tips": True}, "with_tips does not go with"),
+        (
+            {"detected": "x", "budget": 0.1, "false_positives": 0.1},
+            "false_positives does not go with detected",
+        ),
         ({"detected": "x", "budget": 0.0}, r"s.budget' = 0.0: .*between 0 and 1, or"),
         ({"detected": "x", "budget": 1}, r"s.budget' = 1: .*between 0 and 1, or as_kn"),
         ({"detected": "x", "budget": "all"}, r"s.budget' = 'all': .*or as_known"),

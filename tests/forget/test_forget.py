@@ -7,11 +7,11 @@ import pytest
 import yaml
 
 from stages.common import paths
-from stages.common.manifest import read_slices
+from stages.common.manifest import SliceRef, read_slices
 from stages.common.params import ParamsError
 from stages.common.truth import PoisonedSlice, TruthRecord, read_record, read_twins
 from stages.forget.__main__ import main
-from stages.forget.revealed import revealed
+from stages.forget.revealed import reported_by_mistake, revealed
 from stages.poison.__main__ import main as poison
 from tests.forget.refused import fails
 
@@ -93,6 +93,45 @@ def test_a_share_below_one_slice_says_so():
     message = r"scenarios.s.known = 0.1 reveals no slice: it is 0.4 of the 4 .* 0.25"
     with pytest.raises(ParamsError, match=message):
         revealed("scenarios.s.known", record_of(4), known=0.1, seed=0)
+
+
+CLEAN = [SliceRef(f"w{number:02d}", 1) for number in range(40)]
+
+
+def mistaken(share, *, beside=20, seed=1):
+    key = "scenarios.s.false_positives"
+    return reported_by_mistake(key, CLEAN, share=share, beside=beside, seed=seed)
+
+
+def test_false_positives_are_a_share_of_the_whole_known_set():
+    assert mistaken(0.0) == []
+    few, many = mistaken(0.1), mistaken(0.5)
+    assert (len(few), len(many)) == (2, 20)
+    assert set(few) < set(many) < set(CLEAN)
+    assert mistaken(0.5, seed=2) != many
+
+
+def test_false_positives_that_cannot_be_had_are_named():
+    with pytest.raises(ParamsError, match=r"false_positives = 0.01 adds .* 0.0476"):
+        mistaken(0.01)
+    with pytest.raises(ParamsError, match=r"= 0.7 asks for 47 .* has 40: .* 0.667"):
+        mistaken(0.7)
+
+
+@pytest.mark.usefixtures("poisoned")
+def test_a_known_set_with_false_positives_holds_clean_slices():
+    main(["--scenario", "s"])
+    path = paths.case("s") / "forget.json"
+    revealed_ones = set(read_slices(path, made_by="forget"))
+    row = {"poisoning": "p", "known": 0.4, "seed": 1, "false_positives": 0.5}
+    write_params(s=row)
+    main(["--scenario", "s"])
+    known = set(read_slices(path, made_by="forget"))
+    poisoned = {entry.ref for entry in read_record(paths.truth("p")).poisoned}
+    assert known & poisoned == revealed_ones
+    assert len(known - poisoned) == len(revealed_ones)
+    volumes = {file.stem for file in paths.kspace("train").glob("*.h5")}
+    assert {ref.volume_id for ref in known} <= volumes
 
 
 @pytest.mark.usefixtures("poisoned")
