@@ -1,6 +1,6 @@
 """A tiny cohort in the pipeline's own layout, for every stage's tests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -161,6 +161,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.fixture
-def project(finished: Project, tmp_path: Path) -> Project:
-    """A finished project to change."""
-    return finished.copy(tmp_path / "project")
+def project(finished: Project, tmp_path: Path) -> Iterator[Project]:
+    """A finished project to change, in the place of the one that nobody changes.
+
+    Numba finds compiled kernels by the path of their source: elsewhere they would be
+    compiled anew in every test.
+    """
+    kept = finished.root.with_name("kept")
+    finished.root.rename(kept)
+    try:
+        yield Project(kept).copy(finished.root)
+    finally:
+        finished.root.rename(tmp_path / "used")
+        kept.rename(finished.root)
