@@ -34,13 +34,15 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test test-fast smoke potency tune bench bench-quality profile \
+.PHONY: help install repro test test-fast smoke potency maps aftermath tune bench bench-quality profile \
   check-metrics lint clean needs-name needs-base
 
 help:
 	@sed -n 's/^#   //p' Makefile
-	@echo 'Also: install, test-fast, profile NAME=default|smoke|paper|potency,'
+	@echo 'Also: install, test-fast, profile NAME=default|smoke|paper|potency|maps,'
 	@echo '      potency (the study of attacks, hours; LIMIT=<n> poisonings at a time),'
+	@echo '      aftermath (of healed models: more requests, relearning; after make repro),'
+	@echo '      maps (methods on many scenarios, hours; LIMIT=<n> scenarios at a time),'
 	@echo '      tune (parameters of the methods, hours; METHODS="ssd finetune" for some),'
 	@echo '      check-metrics BASE=<revision>, lint, clean,'
 	@echo '      bench (ONLY=<group>), bench-quality: speed and quality beside fastMRI'
@@ -80,6 +82,12 @@ smoke: install
 potency: install
 	$(PY) -m stages.check.study potency $(if $(JOBS),--jobs '$(JOBS)') $(if $(LIMIT),--limit '$(LIMIT)')
 
+maps: install
+	$(PY) -m stages.check.study maps $(if $(JOBS),--jobs '$(JOBS)') $(if $(LIMIT),--limit '$(LIMIT)')
+
+aftermath: install
+	$(PY) -m stages.aftermath
+
 # The truth is looked at last, by a command of its own.
 tune: install
 	$(PY) -m stages.tune $(if $(METHODS),--methods $(METHODS))
@@ -100,7 +108,7 @@ check-metrics: needs-base install
 	@$(PY) -m stages.report.gate '$(BASE)' $(if $(REPORT),--report '$(REPORT)')
 
 needs-name:
-	@test -n '$(NAME)' || { echo 'Which one? make profile NAME=default|smoke|paper|potency'; exit 2; }
+	@test -n '$(NAME)' || { echo 'Which one? make profile NAME=default|smoke|paper|potency|maps'; exit 2; }
 
 needs-base:
 	@test -n '$(BASE)' || { echo 'With which revision? make check-metrics BASE=main'; exit 2; }

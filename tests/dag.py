@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 from stages.common import paths
 from stages.common.closure import CHOOSES, Sources
 
-READS_TRUTH = ("poison", "forget", "evaluate", "report")
+READS_TRUTH = ("poison", "forget", "evaluate", "report", "aftermath")
 # Compares choices with the truth after the search, which does not import it.
 READS_TRUTH_AFTERWARDS = "stages/tune/regret.py"
 # Stages that `dvc repro` does not run: each has a target of the Makefile.
-OUTSIDE = {"tune"}
+OUTSIDE = {"tune", "aftermath"}
 # What runs before the parameters have been checked.
 BEFORE_CHECK = ("code", "check")
 MAX_LINES = 300

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from stages.check import cohort, discover, tuning
+from stages.check import cohort, discover, maps, tuning
 from stages.check.excerpt import excerpt
 from stages.check.explain import at, did_you_mean, items, listed, mapping, shown
 
@@ -20,6 +20,7 @@ def problems(params: Params) -> list[str]:
         *_sampling(params),
         *_reports(params),
         *tuning.problems(params),
+        *maps.problems(params),
     ]
 
 

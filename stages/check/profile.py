@@ -2,8 +2,8 @@
 
 Inputs: `stages/check/profiles/default.yaml`, a whole `params.yaml` with its comments,
 and the overlay of another profile, which holds only what differs. Mappings are merged;
-`poisonings`, `scenarios` and `grid` are replaced whole, since leaving out a row must
-be possible.
+`poisonings`, `scenarios`, `grid` and `maps` are replaced whole, since leaving out a row
+must be possible.
 Output: `params.yaml`.
 
     python -m stages.check.profile smoke
@@ -23,7 +23,7 @@ from stages.common.volume import write_text
 
 PROFILES = Path(__file__).resolve().parent / "profiles"
 BASE = "default"
-REPLACED = ("poisonings", "scenarios", "grid")
+REPLACED = ("poisonings", "scenarios", "grid", "maps")
 
 log = logging.getLogger(__name__)
 

@@ -52,7 +52,16 @@ class Study(NamedTuple):
     results: tuple[Path, ...]
 
 
+def _results_of_maps() -> tuple[Path, ...]:
+    folder = paths.METRICS / "maps"
+    views = (f"{name}{kind}" for name in MAPS for kind in (".md", ".png", "_cost.png"))
+    return folder / "figures.json", *(folder / view for view in views)
+
+
+# The rows of `maps` in the profile of that name.
+MAPS = ("known", "from_scratch", "seeds", "false_positives", "attacks")
 STUDIES = {
+    "maps": Study(summary="stages.report.maps", results=_results_of_maps()),
     "potency": Study(
         summary="stages.report.potency",
         results=(

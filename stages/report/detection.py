@@ -80,17 +80,24 @@ def measure(rows: pd.DataFrame, bootstrap: Bootstrap) -> Measures:
         "n_hidden": int(hidden["poisoned"].sum()),
         "n_known": known,
     }
-    estimates = _estimates(hidden, known, bootstrap)
+    found = estimates(hidden, known, bootstrap)
     for name in FIGURES:
-        put(values, name, estimates[name])
-    interval = estimates["auroc"].interval
+        put(values, name, found[name])
+    interval = found["auroc"].interval
     values["below_chance"] = interval is not None and interval[1] < CHANCE
     return values
 
 
-def _estimates(
+def estimates(
     hidden: pd.DataFrame, known: int, bootstrap: Bootstrap
 ) -> dict[str, Estimate]:
+    """How well scores tell poisoned slices from others, measure by measure.
+
+    Args:
+        hidden: slices that were not reported: score, poisoned, subject_id.
+        known: how many were.
+        bootstrap: draws subjects.
+    """
     missing = ""
     if not hidden["poisoned"].any():
         missing = NOTHING_HIDDEN
@@ -109,18 +116,18 @@ def _estimates(
     point = _curves(hidden, np.ones((1, len(hidden))))
     per_class = hidden.groupby("poisoned")["subject_id"].nunique()
     drawn = _resampled(hidden, bootstrap) if per_class.min() >= MIN_SUBJECTS else []
-    estimates = {}
+    found = {}
     for name, function in functions.items():
         if name.endswith("_at_budget") and not known:
-            estimates[name] = absent(NOTHING_KNOWN)
+            found[name] = absent(NOTHING_KNOWN)
             continue
         samples = [function(ranked) for ranked in drawn]
-        estimates[name] = Estimate(
+        found[name] = Estimate(
             float(function(point)[0]),
             np.concatenate(samples) if samples else np.empty(0),
             "" if samples else TOO_FEW,
         )
-    return estimates
+    return found
 
 
 def _resampled(hidden: pd.DataFrame, bootstrap: Bootstrap) -> list[Curve]:

@@ -27,10 +27,10 @@ from stages.report.detection import figures_of, summarise_detection
 from stages.report.detection_rows import DetectionPlan, read_detection_plan
 from stages.report.potency_cells import Study, changed_stages, study_cells
 from stages.report.potency_detection import draw_detection, write_detection
-from stages.report.potency_digests import Digests, code_digests
 from stages.report.potency_figures import measure_potency
 from stages.report.potency_store import DETECTION, FOLDER, POTENCY, Key, read_store
 from stages.report.potency_views import draw_plot, scope_of, write_table
+from stages.report.study_digests import Digests, code_digests
 from stages.report.values import Measures
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from stages.common.params import find_block
 from stages.report.detection_rows import DetectionPlan
-from stages.report.potency_digests import Digests
 from stages.report.potency_store import Key
+from stages.report.study_digests import Digests
 from stages.report.values import Measures
 
 # Stages whose results all cells share, and those that potency is held against.

@@ -35,7 +35,19 @@ class ReportSettings(Settings):
     bootstrap: BootstrapSettings
 
 
-BLOCKS: dict[str, type] = {"report": ReportSettings}
+class Map(Settings):
+    """Methods on scenarios side by side, outside of the grid.
+
+    Attributes:
+        scenarios: rows of `scenarios`.
+        methods: of `grid.methods`.
+    """
+
+    scenarios: tuple[str, ...] = Field(min_length=1)
+    methods: tuple[str, ...] = Field(min_length=1)
+
+
+BLOCKS: dict[str, Any] = {"report": ReportSettings, "maps": dict[str, Map]}
 
 
 class _Grid(Settings, extra="ignore"):

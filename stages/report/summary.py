@@ -33,14 +33,26 @@ def summarise(plan: Plan) -> dict[str, Any]:
     bootstrap = Bootstrap(plan.settings.bootstrap)
     summary: dict[str, Any] = {}
     for scenario in plan.scenarios:
-        summary[scenario.name] = _scenario(scenario, bootstrap, plan)
+        summary[scenario.name] = measure_scenario(
+            scenario, bootstrap, plan.settings.score_alpha
+        )
     summary["_run"] = run_summary(plan, bootstrap)
     return summary
 
 
-def _scenario(
-    scenario: Scenario, bootstrap: Bootstrap, plan: Plan
+def measure_scenario(
+    scenario: Scenario, bootstrap: Bootstrap, alpha: float
 ) -> dict[str, Measures]:
+    """Measure every model of one scenario from its rows: model -> measure.
+
+    Args:
+        scenario: its cells; the oracle, `none` and `continue` are among them.
+        bootstrap: draws subjects.
+        alpha: weight of the retain set in the paper's score.
+
+    Raises:
+        ValueError: rows are missing or damaged; names the cell and what to run.
+    """
     membership = read_membership(scenario)
     models = {
         name: Model(read_model(scenario, cell, membership), membership, bootstrap)
@@ -59,7 +71,7 @@ def _scenario(
         _add_levels(values, models[name])
         _add_healing(values, name, models, gaps)
         _add_damage(values, name, models)
-        _add_scores(values, models[name], plan.settings.score_alpha)
+        _add_scores(values, models[name], alpha)
         _add_cost(values, name, costs)
         _add_counts(values, models[name])
         measured[name] = values

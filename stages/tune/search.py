@@ -13,11 +13,10 @@ from typing import Any, NamedTuple
 import optuna
 from filelock import FileLock, Timeout
 
-from stages.common import paths
+from stages.common import paths, substage
 from stages.common.closure import Imports, digest, load_sources
 from stages.common.params import find_block
 from stages.common.varnet import load_checkpoint
-from stages.tune import trial as running
 from stages.tune.data import TuneData, data_digest
 from stages.tune.log import (
     Trial,
@@ -39,6 +38,7 @@ from stages.tune.objectives import (
 )
 from stages.tune.plan import Values, distributions, draw_plan, encoded
 from stages.tune.settings import TuneSettings
+from stages.tune.trial import prepare
 
 # What shapes a trial's values, beside the method's own code.
 CODE = tuple(f"stages/tune/{name}.py" for name in ("objectives", "plan", "trial"))
@@ -201,8 +201,8 @@ def _try(
     folder = kept.with_suffix("")
     block = {**params["unlearn"][method], **values}
     changed = {**params, "unlearn": {**params["unlearn"], method: block}}
-    running.prepare(folder, changed, case.scenario, case.data)
-    ended = running.run(folder, case.scenario, method)
+    prepare(folder, changed, case.scenario, case.data)
+    ended = substage.run_unlearn(folder, case.scenario, method)
     objectives, error = {}, ended.error
     if ended.checkpoint is not None:
         try:
@@ -212,9 +212,9 @@ def _try(
         except BrokenModelError as broken:
             error = str(broken)
     if error and number == 0:
-        raise running.TrialError(
+        raise substage.SubstageError(
             f"{method} on {case.scenario} fails with its own block 'unlearn.{method}': "
-            f"{error} (see {folder / running.LOG})"
+            f"{error} (see {folder / substage.LOG})"
         )
     shutil.rmtree(folder)
     return Trial(name, number, values, objectives, ended.cost, error)

@@ -1,5 +1,6 @@
 """Profiles render to valid, commented params, and the committed one is one of them."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_profiles():
-    assert profile.names() == ["default", "paper", "potency", "smoke"]
+    assert profile.names() == ["default", "maps", "paper", "potency", "smoke"]
 
 
 @pytest.mark.parametrize("name", profile.names())
@@ -63,7 +64,7 @@ def test_comments_and_untouched_blocks_survive(name):
 def test_smoke_reaches_every_stage_and_method():
     smoke, default = (yaml.safe_load(profile.render(n)) for n in ("smoke", "default"))
     assert smoke["grid"]["methods"] == default["grid"]["methods"]
-    assert len(smoke["scenarios"]) == 3
+    assert len(smoke["scenarios"]) == 2
     for axis in ("detectors", "open_detectors"):
         assert smoke["grid"][axis] == default["grid"][axis]
     assert smoke["grid"]["drop_all"]
@@ -91,7 +92,7 @@ def test_an_unknown_profile_is_refused_with_the_list(tmp_path, monkeypatch, capl
     with pytest.raises(SystemExit) as stop:
         profile.main(["smoek"])
     assert stop.value.code == 2
-    assert "default, paper, potency, smoke" in caplog.text
+    assert "default, maps, paper, potency, smoke" in caplog.text
     assert not (tmp_path / "params.yaml").exists()
 
 
@@ -101,3 +102,13 @@ def test_an_overlay_cannot_bring_a_key_that_default_lacks(tmp_path, monkeypatch)
     monkeypatch.setattr(profile, "PROFILES", tmp_path)
     with pytest.raises(ParamsError, match=r"'train\.epoch'"):
         profile.render("odd")
+
+
+def test_studies_train_nothing_twice():
+    """DVC finds a training by its name and settings: one poisoning, one name."""
+    names: dict[str, set[str]] = {}
+    for profile_name in ("default", "maps", "potency"):
+        rows = yaml.safe_load(profile.render(profile_name))["poisonings"]
+        for name, row in rows.items():
+            names.setdefault(json.dumps(row, sort_keys=True), set()).add(name)
+    assert [same for same in names.values() if len(same) > 1] == []

@@ -14,9 +14,9 @@ from stages.common.truth import read_record, write_truth
 from stages.report import potency
 from stages.report.detection_rows import read_detection_plan
 from stages.report.potency import detection_tree, main, potency_tree
-from stages.report.potency_digests import code_digests
 from stages.report.potency_store import DETECTION, FOLDER, POTENCY
 from stages.report.potency_views import scope_of
+from stages.report.study_digests import code_digests
 from tests.report.study_grid import DETECTORS, SHARES, StudyGrid, content_of
 
 DAMAGE = 12 * 0.3  # what MadeUpGrid takes from the poisoned model in the scope, dB

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.common import paths
+from stages.common import paths, substage
 from stages.common.closure import load_sources
 from stages.common.manifest import read_manifest, read_slices
 from stages.common.masks import Sampling
@@ -40,7 +40,7 @@ def project(make_cohort, monkeypatch):
 
 def run(stand_in, monkeypatch, **changes):
     """Search `ssd` with a stand-in for the stage, and changes to the tune block."""
-    monkeypatch.setattr(trial, "run", stand_in)
+    monkeypatch.setattr(substage, "run_unlearn", stand_in)
     params = read_params()
     settings = TuneSettings(**params["tune"] | changes)
     data = load_data("s", settings, load_block("sampling", Sampling))
@@ -50,7 +50,7 @@ def run(stand_in, monkeypatch, **changes):
 def test_a_user_tunes_without_truth_and_then_learns_the_regret(monkeypatch, project):
     """In a project that has neither truth nor test while the search runs."""
     monkeypatch.setattr(tune, "checked", lambda: None)
-    monkeypatch.setattr(trial, "run", StandIn())
+    monkeypatch.setattr(substage, "run_unlearn", StandIn())
     assert not Path("data/truth").exists()
     assert not paths.kspace("test").exists()
     tune.main([])
@@ -82,7 +82,7 @@ def test_the_real_stage_is_run_with_the_values_of_the_trial():
         "s", TuneSettings(**params["tune"]), load_block("sampling", Sampling)
     )
     trial.prepare(Path("trial"), params, "s", data)
-    ended = trial.run(Path("trial"), "s", "ssd")
+    ended = substage.run_unlearn(Path("trial"), "s", "ssd")
     assert ended.cost["slices_forward_backward"] == len(data.manifest.refs())
     before = load_checkpoint(paths.case("s") / "model.safetensors").state_dict()
     after = load_checkpoint(ended.checkpoint).state_dict()
@@ -92,7 +92,7 @@ def test_the_real_stage_is_run_with_the_values_of_the_trial():
     assert sum(shrunk) > len(shrunk) / 2
     params["unlearn"]["ssd"]["alpha"] = -1
     trial.prepare(Path("trial"), params, "s", data)
-    ended = trial.run(Path("trial"), "s", "ssd")
+    ended = substage.run_unlearn(Path("trial"), "s", "ssd")
     assert ended.checkpoint is None
     assert "'unlearn.ssd.alpha' = -1" in ended.error
 
@@ -195,9 +195,9 @@ def test_a_trial_that_fails_counts_and_the_first_may_not(monkeypatch):
 
 @pytest.mark.usefixtures("project")
 def test_a_stage_that_is_broken_stops_the_search(monkeypatch):
-    monkeypatch.setattr(trial.sys, "executable", "false")
+    monkeypatch.setattr(substage.sys, "executable", "false")
     with pytest.raises(ValueError, match="ssd on s ended with 1: it said nothing"):
-        run(trial.run, monkeypatch, budget=1)
+        run(substage.run_unlearn, monkeypatch, budget=1)
 
 
 @pytest.mark.usefixtures("project")

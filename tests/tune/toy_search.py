@@ -13,10 +13,10 @@ import yaml
 
 from stages.common import paths
 from stages.common.manifest import SliceRef, read_manifest
+from stages.common.substage import Ended
 from stages.common.truth import PoisonedSlice, TruthRecord, write_truth
 from stages.common.varnet import load_checkpoint, save_checkpoint
 from stages.tune.log import COSTS
-from stages.tune.trial import Ended
 from tests.unlearn.toy_case import KNOWN, LOSS, SAMPLING, TRAIN, write_case
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,7 +83,7 @@ def _poisoned(ref: SliceRef) -> PoisonedSlice:
 
 
 class StandIn:
-    """In place of `trial.run`; remembers the `lam` of each trial.
+    """In place of `run_unlearn`; remembers the `lam` of each trial.
 
     Attributes:
         stop_at: the run that a kill interrupts.

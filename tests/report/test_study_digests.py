@@ -10,7 +10,7 @@ from stages.check.profile import render
 from stages.report import potency_cells
 from stages.report.detection_rows import read_detection_plan
 from stages.report.potency_cells import study_cells
-from stages.report.potency_digests import ROOT, Digests, code_digests
+from stages.report.study_digests import ROOT, Digests, code_digests
 from tests.report.study_grid import SHARES, content_of
 
 

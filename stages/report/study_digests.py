@@ -1,4 +1,4 @@
-"""Digest of all that shapes a figure of the potency study.
+"""Digest of all that shapes a figure of a study.
 
 A committed figure with the digest of the present tree need not be measured again, in
 whatever clone it was made.
@@ -34,6 +34,8 @@ STAGES = ("synthesize/artefacts", "classify", "train", "evaluate")
 DETECTION_BLOCKS = ("detect.seed", "detect.known", "detect.batch_size")
 MEASURES_POTENCY = "stages/report/potency_figures.py"
 MEASURES_DETECTION = "stages/report/detection.py"
+MEASURES_UNLEARNING = "stages/report/summary.py"
+UNLEARN_BLOCKS = ("unlearn.seed", "unlearn.finetune", "report.score_alpha")
 
 
 def code_digests(root: Path = ROOT) -> dict[str, str]:
@@ -45,7 +47,7 @@ def code_digests(root: Path = ROOT) -> dict[str, str]:
     sources = load_sources(root)
     imports = Imports(sources)
     files = code_of_cells(sources)
-    for path in (MEASURES_POTENCY, MEASURES_DETECTION):
+    for path in (MEASURES_POTENCY, MEASURES_DETECTION, MEASURES_UNLEARNING):
         files[path] = imports.closure([path])
     return {name: _sha256(digest(paths, sources)) for name, paths in files.items()}
 
@@ -79,6 +81,16 @@ class Digests:
         """Of what a detector finds of a poisoning."""
         blocks = [*DETECTION_BLOCKS, f"detect.{detector}"]
         code = ["forget", f"detect/{detector}", MEASURES_DETECTION]
+        return self._digest(poisoning, blocks, code)
+
+    def unlearned(self, scenario: str, method: str | None) -> str:
+        """Of what a method makes of a scenario; without one, of what it starts from."""
+        blocks = [*UNLEARN_BLOCKS, f"scenarios.{scenario}"]
+        code = ["forget", MEASURES_UNLEARNING]
+        if method is not None:
+            blocks.append(f"unlearn.{method}")
+            code.append(f"unlearn/{method}")
+        poisoning = find_block(self._params, f"scenarios.{scenario}")["poisoning"]
         return self._digest(poisoning, blocks, code)
 
     def _digest(

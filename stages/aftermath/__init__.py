@@ -1,0 +1,1 @@
+"""Stage `aftermath`: see its README."""

@@ -1,0 +1,117 @@
+"""What came after as tables and as a figure."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from stages.aftermath.relearn import steps_back
+from stages.common.volume import atomic_path
+
+ORACLE, NONE = "oracle", "none"
+DASH = "–"
+# Okabe and Ito's palette.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6D31")
+MARKERS = "osD^vPX"
+
+Found = dict[str, Any]
+
+
+def healing(level: Found, levels: Found) -> float | None:
+    """(PSNR - PSNR of none) / (PSNR of the oracle - PSNR of none), in the scope."""
+    none, oracle = (levels[name]["psnr_scope"] for name in (NONE, ORACLE))
+    lost = oracle - none
+    value: float = (level["psnr_scope"] - none) / lost if lost > 0 else 0.0
+    return value if lost > 0 else None
+
+
+def harm(level: Found, levels: Found) -> float | None:
+    """PSNR outside of the scope less that of the poisoned model, dB."""
+    if level["psnr_outside"] is None:
+        return None
+    value: float = level["psnr_outside"] - levels[NONE]["psnr_outside"]
+    return value
+
+
+def table(found: Found) -> str:
+    """Both questions, scenario by scenario, as Markdown."""
+    lines = ["# What comes after: more requests, and the poison once more", ""]
+    lines.append(
+        "Unseen test slices, means over subjects. Made by `make aftermath`; defined in "
+        "`stages/aftermath/README.md`."
+    )
+    for scenario, kinds in found.items():
+        levels = kinds["levels"]
+        lines += ["", f"## {scenario}", "", "Requests one after the other:", ""]
+        count = max(len(entry["requests"]) for entry in kinds["sequence"].values())
+        heads = [f"after {number} of {count}" for number in range(1, count + 1)]
+        lines += _header(["method", "", *heads, "all at once"])
+        for method, entry in kinds["sequence"].items():
+            steps = [*entry["requests"], levels.get(method)]
+            for title, measure, digits in (
+                ("healing", healing, 2),
+                ("outside, dB", harm, 2),
+            ):
+                values = [step and measure(step, levels) for step in steps]
+                cells = [_number(value, digits) for value in values]
+                lines.append(f"| {' | '.join([method, title, *cells])} |")
+        lines += ["", "Agreement with the poison after relearning it:", ""]
+        steps = list(next(iter(kinds["relearn"].values()))["agreement"])
+        heads = [f"{step} steps" for step in steps]
+        lines += _header(["model", *heads, "back after"])
+        poisoned = kinds["relearn"][NONE]["agreement"]["0"]
+        for model, entry in kinds["relearn"].items():
+            values = entry["agreement"]
+            back = steps_back(values, poisoned)
+            cells = [_number(value, 3) for value in values.values()]
+            cells.append("never" if back is None else str(back))
+            lines.append(f"| {' | '.join([model, *cells])} |")
+    return "\n".join(lines) + "\n"
+
+
+def draw(found: Found, path: Path) -> None:
+    """Write a row of two panels per scenario."""
+    matplotlib.use("agg")
+    rows = len(found)
+    with matplotlib.rc_context({"font.size": 9, "font.family": "DejaVu Sans"}):
+        figure = Figure(figsize=(10.5, 3.4 * rows), layout="constrained")
+        grid = figure.subplots(rows, 2, squeeze=False)
+        for (left, right), (scenario, kinds) in zip(grid, found.items(), strict=True):
+            levels, relearned = kinds["levels"], kinds["relearn"]
+            for index, (method, entry) in enumerate(kinds["sequence"].items()):
+                values = [healing(level, levels) for level in entry["requests"]]
+                if None not in values:
+                    numbers = range(len(values) + 1)
+                    left.plot(numbers, [0.0, *values], label=method, **_look(index))
+            left.axhline(0, color="#999999", linewidth=0.8)
+            left.set_title(f"{scenario}: healing after each request", loc="left")
+            left.set_xlabel("requests")
+            left.legend(fontsize=7)
+            for index, (model, entry) in enumerate(relearned.items()):
+                steps = [int(step) for step in entry["agreement"]]
+                values = list(entry["agreement"].values())
+                right.plot(steps, values, label=model, **_look(index))
+            right.set_xscale("symlog", linthresh=1)
+            right.set_title("agreement with the poison, learned again", loc="left")
+            right.set_xlabel("steps on the known poison")
+            right.legend(fontsize=7)
+            for axis in (left, right):
+                axis.spines[["top", "right"]].set_visible(False)
+        with atomic_path(path) as temporary:
+            figure.savefig(
+                temporary, dpi=150, format="png", metadata={"Software": None}
+            )
+
+
+def _look(index: int) -> dict[str, Any]:
+    colour = COLOURS[index % len(COLOURS)]
+    return {"color": colour, "marker": MARKERS[index % len(MARKERS)], "markersize": 4}
+
+
+def _number(value: float | None, digits: int) -> str:
+    return DASH if value is None else f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def _header(titles: list[str]) -> list[str]:
+    return [f"| {' | '.join(titles)} |", f"|{'---|' * len(titles)}"]

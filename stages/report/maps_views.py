@@ -1,0 +1,186 @@
+"""The maps as tables, as heatmaps and as cost against healing."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+
+from stages.common.volume import write_text
+from stages.report import style
+from stages.report.potency_views import DASH, with_interval
+from stages.report.settings import CONTROLS, NONE, ORACLE, Map
+
+Content = dict[str, Any]
+
+
+class View(NamedTuple):
+    """A measure as a map shows it: colours run over `limits`, and stop there."""
+
+    measure: str
+    title: str
+    digits: int
+    limits: tuple[float, float]
+
+
+VIEWS = (
+    View("healing_scope_test", "Healing, unseen slices of the scope", 2, (-1.0, 1.0)),
+    View("healing_agreement_hidden", "Healing, mark of hidden poison", 2, (-1.0, 1.0)),
+    View("damage_vs_continue_db", "Against `continue`, outside, dB", 2, (-1.0, 1.0)),
+)
+COLUMNS = (
+    *((view.measure, view.title, view.digits) for view in VIEWS),
+    ("damage_outside_db", "Against the poisoned model, outside, dB", 2),
+    ("healing_drop_scope_test", "Healing against drop-all", 2),
+    ("membership_auroc", "Membership inference, hidden poison (0.5: chance)", 3),
+)
+HEALING, HARM = VIEWS[0], VIEWS[2]
+CHEAPEST = 0.003  # where what costs nothing is drawn
+# A ruined network must not press all others onto one line.
+LOWEST = -1.5
+
+
+def models_of(row: Map, content: Content) -> list[str]:
+    """Models that a map has figures of: controls first, then as the map lists them."""
+    found = {model for name in row.scenarios for model in content.get(name, ())}
+    ordered = [*CONTROLS, *row.methods]
+    return [model for model in dict.fromkeys(ordered) if model in found]
+
+
+def write_table(path: Path, name: str, row: Map, content: Content) -> None:
+    """Write a row per model and a column per scenario, one table a measure."""
+    models = models_of(row, content)
+    text = [
+        f"# Map `{name}`",
+        "",
+        "Unseen test slices, 95 % intervals by paired bootstrap over subjects; every "
+        "measure is defined in `stages/report/README.md`. Cost is that of training "
+        "from scratch on what is not known to be bad. Made by `make maps`.",
+    ]
+    for measure, title, digits in COLUMNS:
+        text += ["", f"## {title}", "", *_header(["model", *row.scenarios])]
+        for model in models:
+            figures = [content.get(key, {}).get(model) for key in row.scenarios]
+            cells = [
+                with_interval(values, measure, digits) if values else DASH
+                for values in figures
+            ]
+            if any(cell != DASH for cell in cells):
+                text.append(f"| {' | '.join([model, *cells])} |")
+    text += ["", "## Cost", "", *_header(["model", *row.scenarios])]
+    for model in models:
+        costs = [_value(content, key, model, "cost_share") for key in row.scenarios]
+        cells = [DASH if cost is None else f"{cost:.3f}" for cost in costs]
+        text.append(f"| {' | '.join([model, *cells])} |")
+    missing = [
+        f"{key} {model}"
+        for key in row.scenarios
+        for model in row.methods
+        if model not in content.get(key, {})
+    ]
+    if missing:
+        text += ["", f"Not run yet: {', '.join(missing)}."]
+    write_text(path, "\n".join(text) + "\n")
+
+
+def draw_map(path: Path, row: Map, content: Content) -> None:
+    """Draw models × scenarios, a panel for each measure."""
+    models = [model for model in models_of(row, content) if model not in (ORACLE, NONE)]
+    with matplotlib.rc_context(style.RC):
+        width = 1.6 + len(VIEWS) * (0.75 * len(row.scenarios) + 0.6)
+        figure = style.new_figure(max(width, 7.5), 2.0 + 0.27 * max(len(models), 1))
+        axes = figure.subplots(1, len(VIEWS), sharey=True)
+        for axis, view in zip(axes, VIEWS, strict=True):
+            table = np.array(
+                [
+                    [_value(content, key, model, view.measure) for key in row.scenarios]
+                    for model in models
+                ],
+                dtype=float,
+            ).reshape(len(models), len(row.scenarios))
+            _heat(axis, table, view)
+            axis.set_title(view.title.replace(", ", ",\n", 1), loc="left")
+            ticks = range(len(row.scenarios))
+            axis.set_xticks(ticks, row.scenarios, rotation=40, ha="right")
+        axes[0].set_yticks(range(len(models)), [style.flat_label(m) for m in models])
+        style.save(figure, path)
+
+
+def _heat(axis: Axes, table: np.ndarray, view: View) -> None:
+    low, high = view.limits
+    colours = matplotlib.colormaps["RdBu"].with_extremes(bad="#eeeeee")
+    # Where there is nothing yet, an empty panel stands.
+    shown = table if table.size else np.full((1, max(table.shape[1], 1)), np.nan)
+    axis.imshow(shown, cmap=colours, vmin=low, vmax=high, aspect="auto")
+    for (line, column), value in np.ndenumerate(table):
+        if np.isfinite(value):
+            strong = abs(np.clip(value, low, high) - (low + high) / 2) > 0.35 * (
+                high - low
+            )
+            text = f"{round(value, view.digits) + 0.0:.{view.digits}f}"
+            colour = "white" if strong else "black"
+            axis.text(
+                column, line, text, ha="center", va="center", color=colour, size=7
+            )
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+
+
+def draw_costs(path: Path, row: Map, content: Content) -> None:
+    """Draw healing against cost, a panel per scenario; colour tells what was broken."""
+    with matplotlib.rc_context(style.RC):
+        columns = min(len(row.scenarios), 3)
+        rows = -(-len(row.scenarios) // columns)
+        figure = style.new_figure(3.6 * columns + 0.8, 3.1 * rows + 0.3)
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        axes = list(grid.flat)
+        points = None
+        for axis, key in zip(axes, row.scenarios, strict=False):
+            points = _costs(axis, key, row, content) or points
+        for axis in axes[len(row.scenarios) :]:
+            axis.set_visible(False)
+        figure.supxlabel("cost / training from scratch")
+        figure.supylabel("healing, unseen slices of the scope")
+        if points is not None:
+            bar = figure.colorbar(points, ax=axes, pad=0.01, aspect=30)
+            bar.set_label("against `continue` outside of the scope, dB")
+        style.save(figure, path)
+
+
+def _costs(axis: Axes, key: str, row: Map, content: Content) -> Any:
+    axis.set_title(key, loc="left")
+    axis.set_xscale("log")
+    axis.set_xlim(CHEAPEST * 0.8, 2.5)
+    axis.set_ylim(LOWEST - 0.1, 1.35)
+    axis.axhline(1, color=style.GREY, linewidth=0.8, linestyle=":")
+    axis.axhline(0, color=style.GREY, linewidth=0.8)
+    axis.axvline(1, color=style.GREY, linewidth=0.8, linestyle=":")
+    found = []
+    for model in models_of(row, content):
+        cost = _value(content, key, model, "cost_share")
+        healed = _value(content, key, model, HEALING.measure)
+        if model in (ORACLE, NONE) or cost is None or healed is None:
+            continue
+        harm = _value(content, key, model, HARM.measure)
+        found.append((max(cost, CHEAPEST), max(healed, LOWEST), harm, model))
+    if not found:
+        return None
+    for x, y, _, model in found:
+        axis.annotate(model, (x, y), xytext=(3, 3), textcoords="offset points", size=6)
+    xs, ys, harms, _ = zip(*found, strict=True)
+    low, high = HARM.limits
+    colours = [0.0 if harm is None else harm for harm in harms]
+    return axis.scatter(
+        xs, ys, c=colours, cmap="RdBu", vmin=low, vmax=high, edgecolors=style.DARK, s=26
+    )
+
+
+def _value(content: Content, scenario: str, model: str, measure: str) -> float | None:
+    figures = content.get(scenario, {}).get(model)
+    value: float | None = figures[measure] if figures else None
+    return value
+
+
+def _header(titles: list[str]) -> list[str]:
+    return [f"| {' | '.join(titles)} |", f"|{'---|' * len(titles)}"]
