@@ -57,7 +57,8 @@ def _run(
     # A function may use its own name: by the time it is called it is there.
     rest = {key: value for key, value in binding.items() if value is not node}
     for used in ast.walk(node):
-        if isinstance(used, ast.Name):
+        # What it binds, such as a field of a class, is no use of a name's namesake.
+        if isinstance(used, ast.Name) and isinstance(used.ctx, ast.Load):
             _run(used.id, rest, namespace, path)
     exec(compile(ast.Module([node], type_ignores=[]), path, "exec"), namespace)
 
