@@ -188,6 +188,7 @@ def test_requests_go_on_where_the_one_before_ended(monkeypatch):
 
 @pytest.mark.usefixtures("project")
 def test_a_stopped_run_goes_on_and_a_changed_parameter_runs_its_part(monkeypatch):
+    monkeypatch.setattr("stages.aftermath.__main__.draw", lambda *_: None)
     monkeypatch.setattr(substage, "run_unlearn", StandIn(stop_at=1))
     with pytest.raises(KeyboardInterrupt):
         main([])
