@@ -62,4 +62,4 @@ def test_one_cell_fetches_what_it_reads_and_hands_its_result_on(origin, clone):
     before = (origin.root / model).read_bytes()
     origin.dvc("pull", CELL)
     assert before != (origin.root / model).read_bytes()
-    assert CELL not in origin.changed()
+    assert CELL not in origin.affected()
