@@ -12,7 +12,6 @@ its missing figures need.
     python -m stages.report.maps --commit <revision>
 """
 
-import argparse
 import hashlib
 import json
 import logging
@@ -23,12 +22,11 @@ from typing import Any
 from stages.common.params import PARAMS_FILE, ParamsError, read_params
 from stages.common.volume import write_text
 from stages.report.bootstrap import Bootstrap
-from stages.report.maps_cells import Maps, map_cells, read_maps
-from stages.report.maps_store import FIGURES, FOLDER, NUMBERS, Key, read_store
+from stages.report.maps_cells import Maps, map_cells, mapped, read_maps
+from stages.report.maps_store import FIGURES, FOLDER, NUMBERS, read_store
 from stages.report.maps_views import draw_costs, draw_map, write_table
 from stages.report.measures import Model
 from stages.report.membership import membership_auroc
-from stages.report.potency_cells import changed_stages
 from stages.report.rows import Membership, read_membership, read_model
 from stages.report.settings import (
     NONE,
@@ -36,6 +34,13 @@ from stages.report.settings import (
     ReportSettings,
     Scenario,
     read_plan,
+)
+from stages.report.study_cells import (
+    Key,
+    Study,
+    changed_stages,
+    parse_args,
+    tell_stale,
 )
 from stages.report.study_digests import Digests, code_digests
 from stages.report.summary import measure_scenario, read_cost
@@ -52,9 +57,9 @@ def read_all(params: dict[str, Any]) -> Maps:
     """
     maps = read_maps(params)
     digests = Digests(params, code_digests())
-    cells = map_cells(maps, read_plan(params), digests)
-    scenarios = {cell.scenario.name: cell.scenario for cell in cells}
-    return Maps(maps, tuple(scenarios.values()), tuple(cells), read_store())
+    scenarios = mapped(maps, read_plan(params))
+    cells = [cell for scenario in scenarios for cell in map_cells(scenario, digests)]
+    return Maps(maps, scenarios, Study(tuple(cells), read_store()))
 
 
 def sum_up(maps: Maps, settings: ReportSettings, *, commit: str) -> dict[Key, Measures]:
@@ -68,29 +73,29 @@ def sum_up(maps: Maps, settings: ReportSettings, *, commit: str) -> dict[Key, Me
     Raises:
         ValueError: a file of what has run is damaged, or DVC could not say what has.
     """
-    found = maps.kept
-    todo = [cell for cell in maps.cells if cell.key not in found]
+    found = maps.study.kept
+    todo = [cell for cell in maps.study.cells if cell.key not in found]
     changed = changed_stages() if todo else set()
     bootstrap = Bootstrap(settings.bootstrap)
     for scenario in maps.scenarios:
         ran = [
             cell
-            for cell in maps.cells
-            if cell.scenario.name == scenario.name and cell.has_run(changed)
+            for cell in maps.study.cells
+            if cell.part == scenario.name and cell.has_run(changed)
         ]
         new = [cell for cell in ran if cell.key not in found]
         if not new:
             continue
-        cells = {cell.model: scenario.cells[cell.model] for cell in ran}
+        cells = {cell.item: scenario.cells[cell.item] for cell in ran}
         here = scenario._replace(cells=cells)
         measured = measure_scenario(here, bootstrap, settings.score_alpha)
         who = read_membership(here)
         for cell in new:
-            values = measured[cell.model]
-            rows = read_model(here, cells[cell.model], who)
+            values = measured[cell.item]
+            rows = read_model(here, cells[cell.item], who)
             memory = membership_auroc(Model(rows, who, bootstrap), bootstrap)
             put(values, "membership_auroc", memory)
-            values["cost_share"] = _cost_share(cell.model, here, who)
+            values["cost_share"] = _cost_share(cell.item, here, who)
             figures = _kept(values)
             found[cell.key] = {**figures, "digest": cell.digest, "commit": commit}
     return found
@@ -119,12 +124,12 @@ def _cost_share(model: str, scenario: Scenario, who: Membership) -> float:
 
 def write_results(maps: Maps, figures: dict[Key, Measures], *, commit: str) -> None:
     """Write the figures, and each map's table and plots."""
-    missing = [" ".join(cell.key) for cell in maps.cells if cell.key not in figures]
+    cells = maps.study.cells
+    missing = [" ".join(cell.key) for cell in cells if cell.key not in figures]
     content: dict[str, Any] = {}
-    for cell in maps.cells:
+    for cell in cells:
         if cell.key in figures:
-            models = content.setdefault(cell.scenario.name, {})
-            models[cell.model] = figures[cell.key]
+            content.setdefault(cell.part, {})[cell.item] = figures[cell.key]
     content["_run"] = {
         "command": "make maps",
         "commit": commit,
@@ -139,33 +144,15 @@ def write_results(maps: Maps, figures: dict[Key, Measures], *, commit: str) -> N
     log.info("%s: %d models are still missing", FIGURES, len(missing))
 
 
-def tell_stale(maps: Maps) -> None:
-    """Name the models whose committed figures are out of date."""
-    if maps.stale:
-        log.warning(
-            "%d committed figures are out of date, settings or code have changed: %s",
-            len(maps.stale),
-            ", ".join(" ".join(key) for key in maps.stale),
-        )
-
-
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m stages.report.maps")
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--commit", help="of the code that was run: sum up")
-    what.add_argument("--needs", action="store_true", help="say what is missing")
-    return parser.parse_args(argv)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_args(argv)
+    args = parse_args("stages.report.maps", argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         params = read_params()
         maps = read_all(params)
         if args.needs:
-            tell_stale(maps)
-            sys.stdout.write(json.dumps(maps.needs) + "\n")
+            tell_stale(maps.study)
+            sys.stdout.write(json.dumps(maps.study.needs) + "\n")
             return
         settings = read_plan(params).settings
         figures = sum_up(maps, settings, commit=args.commit)

@@ -3,76 +3,18 @@
 from typing import Any, NamedTuple
 
 from stages.common.params import find_block, validate
-from stages.report.maps_store import Key
-from stages.report.potency_cells import ORACLES, SHARED
 from stages.report.rows import evaluated_by
 from stages.report.settings import DROP_ALL, Map, Plan, Scenario
+from stages.report.study_cells import ORACLES, SHARED, Study, StudyCell
 from stages.report.study_digests import Digests
-from stages.report.values import Measures
-
-
-class MapCell(NamedTuple):
-    """One set of figures of the maps.
-
-    Attributes:
-        scenario: with the models that some map asks for.
-        model: one of them.
-        digest: of all that shapes the figures.
-        targets: stages to ask the runner for.
-        through: stages of its own that they need.
-    """
-
-    scenario: Scenario
-    model: str
-    digest: str
-    targets: tuple[str, ...]
-    through: tuple[str, ...]
-
-    @property
-    def key(self) -> Key:
-        return self.scenario.name, self.model
-
-    def has_run(self, changed: set[str]) -> bool:
-        """Whether nothing that it needs is among the stages that DVC would run."""
-        own, shared = {*self.targets, *self.through}, SHARED | ORACLES
-        return not any(
-            stage in own or stage.partition("@")[0] in shared for stage in changed
-        )
 
 
 class Maps(NamedTuple):
-    """All maps, their cells, and the figures that earlier runs have left."""
+    """All maps, the scenarios in them with the models that are asked for, and cells."""
 
     maps: dict[str, Map]
     scenarios: tuple[Scenario, ...]
-    cells: tuple[MapCell, ...]
-    stored: dict[Key, Measures]
-
-    @property
-    def kept(self) -> dict[Key, Measures]:
-        """Figures that are those of the present tree."""
-        return {
-            cell.key: self.stored[cell.key]
-            for cell in self.cells
-            if self.stored.get(cell.key, {}).get("digest") == cell.digest
-        }
-
-    @property
-    def stale(self) -> list[Key]:
-        """Committed figures that are not: other settings, other code, or no row."""
-        kept = self.kept
-        return [key for key in self.stored if key not in kept]
-
-    @property
-    def needs(self) -> dict[str, list[str]]:
-        """Scenario -> the stages that its missing figures need; none: all are there."""
-        kept = self.kept
-        found: dict[str, dict[str, None]] = {}
-        for cell in self.cells:
-            wanted = found.setdefault(cell.scenario.name, {})
-            if cell.key not in kept:
-                wanted |= dict.fromkeys(cell.targets)
-        return {name: list(stages) for name, stages in found.items()}
+    study: Study
 
 
 def read_maps(params: dict[str, Any]) -> dict[str, Map]:
@@ -85,13 +27,9 @@ def read_maps(params: dict[str, Any]) -> dict[str, Map]:
     return maps
 
 
-def map_cells(maps: dict[str, Map], plan: Plan, digests: Digests) -> list[MapCell]:
-    """Every cell of the maps, scenario by scenario in the order of `params.yaml`.
-
-    Raises:
-        ValueError: a block of params is missing.
-    """
-    cells = []
+def mapped(maps: dict[str, Map], plan: Plan) -> tuple[Scenario, ...]:
+    """Scenarios of some map, in the order of `params.yaml`, with its models alone."""
+    found = []
     for whole in plan.scenarios:
         wanted = {
             method
@@ -99,32 +37,43 @@ def map_cells(maps: dict[str, Map], plan: Plan, digests: Digests) -> list[MapCel
             if whole.name in row.scenarios
             for method in row.methods
         }
-        if not wanted:
-            continue
-        models = {
-            model: cell
-            for model, cell in whole.cells.items()
-            if model not in whole.methods or model in wanted
-        }
-        scenario = whole._replace(cells=models)
-        # What unlearning starts from is measured in the same breath as each method.
-        before = _before(scenario, [m for m in models if m not in whole.methods])
-        for model, cell in models.items():
-            method = model if model in wanted else None
-            cells.append(
-                MapCell(
-                    scenario,
-                    model,
-                    digests.unlearned(whole.name, method),
-                    (*before, *([evaluated_by(cell)] if method else [])),
-                    _through(scenario, method),
-                )
+        if wanted:
+            models = {
+                model: cell
+                for model, cell in whole.cells.items()
+                if model not in whole.methods or model in wanted
+            }
+            found.append(whole._replace(cells=models))
+    return tuple(found)
+
+
+def map_cells(scenario: Scenario, digests: Digests) -> list[StudyCell]:
+    """The cells of a scenario: its models.
+
+    Raises:
+        ValueError: a block of params is missing.
+    """
+    # What unlearning starts from is measured in the same breath as each method.
+    before = _before(scenario)
+    cells = []
+    for model, cell in scenario.cells.items():
+        method = model if model in scenario.methods else None
+        cells.append(
+            StudyCell(
+                scenario.name,
+                model,
+                digests.unlearned(scenario.name, method),
+                (*before, *([evaluated_by(cell)] if method else [])),
+                _through(scenario, method),
+                SHARED | ORACLES,
             )
+        )
     return cells
 
 
-def _before(scenario: Scenario, base: list[str]) -> tuple[str, ...]:
+def _before(scenario: Scenario) -> tuple[str, ...]:
     """Stages that evaluate what every method is compared with."""
+    base = [model for model in scenario.cells if model not in scenario.methods]
     others = ("evaluate_oracle@1", f"evaluate_references@{scenario.poisoning}")
     return (*(evaluated_by(scenario.cells[model]) for model in base), *others)
 

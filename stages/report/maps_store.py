@@ -8,15 +8,13 @@ import math
 from typing import Any
 
 from stages.common import paths
+from stages.report.study_cells import Key
 from stages.report.values import Measures
 
 FOLDER = paths.METRICS / "maps"
 FIGURES = FOLDER / "figures.json"
 MEND = "restore it from git, or remove it to run the maps anew"
 _ENDS = ("", "_low", "_high")
-
-# Scenario and model.
-Key = tuple[str, str]
 
 # What is kept of a model's measures in a scenario (stages/report/README.md).
 WITH_INTERVAL = (

@@ -12,7 +12,6 @@ instead: poisoning -> the stages that its missing figures need.
     python -m stages.report.potency --commit <revision>
 """
 
-import argparse
 import hashlib
 import json
 import logging
@@ -25,11 +24,18 @@ from stages.common.volume import write_text
 from stages.report.bootstrap import Bootstrap
 from stages.report.detection import figures_of, summarise_detection
 from stages.report.detection_rows import DetectionPlan, read_detection_plan
-from stages.report.potency_cells import Study, changed_stages, study_cells
+from stages.report.potency_cells import study_cells
 from stages.report.potency_detection import draw_detection, write_detection
 from stages.report.potency_figures import measure_potency
-from stages.report.potency_store import DETECTION, FOLDER, POTENCY, Key, read_store
+from stages.report.potency_store import DETECTION, FOLDER, POTENCY, read_store
 from stages.report.potency_views import draw_plot, scope_of, write_table
+from stages.report.study_cells import (
+    Key,
+    Study,
+    changed_stages,
+    parse_args,
+    tell_stale,
+)
 from stages.report.study_digests import Digests, code_digests
 from stages.report.values import Measures
 
@@ -69,14 +75,14 @@ def sum_up(
     for cell in todo:
         if not cell.has_run(changed):
             continue
-        if cell.detector:
+        if cell.item:
             detection = detections[cell.key]
             summary = summarise_detection(plan._replace(cells=(detection,)))
             figures = figures_of(summary, detection)
         else:
-            row = find_block(params, "poisonings")[cell.poisoning]
-            figures = measure_potency(cell.poisoning, row, bootstrap)
-            figures = {"poisoning": cell.poisoning, **figures}
+            row = find_block(params, "poisonings")[cell.part]
+            figures = measure_potency(cell.part, row, bootstrap)
+            figures = {"poisoning": cell.part, **figures}
         found[cell.key] = {**figures, "digest": cell.digest, "commit": commit}
     return found
 
@@ -144,26 +150,8 @@ def write_results(
     log.info("%s: %d detections are still missing", DETECTION, len(cells))
 
 
-def tell_stale(study: Study) -> None:
-    """Name the poisonings whose committed figures are out of date."""
-    if study.stale:
-        log.warning(
-            "%d committed figures are out of date, settings or code have changed: %s",
-            len(study.stale),
-            ", ".join(dict.fromkeys(name for name, _ in study.stale)),
-        )
-
-
-def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m stages.report.potency")
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--commit", help="of the code that was run: sum up")
-    what.add_argument("--needs", action="store_true", help="say what is missing")
-    return parser.parse_args(argv)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
-    args = parse_args(argv)
+    args = parse_args("stages.report.potency", argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         params = read_params()

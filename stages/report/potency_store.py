@@ -13,6 +13,7 @@ from typing import Any
 from stages.common import paths
 from stages.report.detection import FIGURES
 from stages.report.potency_figures import NUMBERS
+from stages.report.study_cells import Key
 from stages.report.values import Measures
 
 POTENCY = paths.METRICS / "potency.json"
@@ -20,9 +21,6 @@ FOLDER = paths.METRICS / "studies"
 DETECTION = FOLDER / "detection.json"
 LEVELS = 3
 MEND = "restore it from git, or remove it to run the study anew"
-
-# Poisoning and detector; no detector for what the poisoning does to the network.
-Key = tuple[str, str]
 
 
 def read_store() -> dict[Key, Measures]:

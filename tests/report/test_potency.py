@@ -157,7 +157,8 @@ def test_figures_of_other_settings_are_told_and_dropped(changed, capsys, caplog)
     with caplog.at_level("WARNING"):
         wanted = needs(capsys)
     assert "4 committed figures are out of date" in caplog.text
-    assert caplog.text.rstrip().endswith(": mislabel-10")
+    told = caplog.text.rstrip().rpartition("have changed: ")[2].split(", ")
+    assert set(told) == {"mislabel-10", *(f"mislabel-10 {name}" for name in DETECTORS)}
     assert [name for name in wanted if wanted[name]] == ["mislabel-10"]
     result, _ = run()
     assert result["_run"]["missing"] == ["mislabel-10"]

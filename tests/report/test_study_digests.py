@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from stages.check.profile import render
-from stages.report import potency_cells
+from stages.report import study_cells as studies
 from stages.report.detection_rows import read_detection_plan
 from stages.report.potency_cells import study_cells
 from stages.report.study_digests import ROOT, Digests, code_digests
@@ -119,7 +119,7 @@ def test_rows_of_other_settings_do_not_count(tmp_path, monkeypatch):
     Path("params.yaml").write_text("a: 1\nb: 1\n")
     Path("seed").write_text("1")
     cells = {
-        name: potency_cells.StudyCell(
+        name: studies.StudyCell(
             name, "", "", (f"evaluate_poisoned@poisoned-{name}",),
             (f"poison@{name}", f"train_poisoned@{name}"), frozenset(),
         )
@@ -127,7 +127,7 @@ def test_rows_of_other_settings_do_not_count(tmp_path, monkeypatch):
     }  # fmt: skip
 
     def have_run():
-        changed = potency_cells.changed_stages()
+        changed = studies.changed_stages()
         return {name for name, cell in cells.items() if cell.has_run(changed)}
 
     assert have_run() == set()
@@ -150,7 +150,7 @@ def test_the_profiles_cells(code):
         for name, row in content["poisonings"].items()
         if row["scope"].get("contrast")
     ]
-    detected = dict.fromkeys(cell.poisoning for cell in cells if cell.detector)
+    detected = dict.fromkeys(cell.part for cell in cells if cell.item)
     assert list(detected) == scoped
     assert len(plan.cells) == 5 * len(scoped)
     assert len({cell.digest for cell in cells}) == len(cells)
