@@ -10,6 +10,7 @@
 PYTHON ?= python3
 JOBS ?=
 LIMIT ?=
+SKIP ?=
 NAME ?=
 ONLY ?=
 BASE ?=
@@ -80,10 +81,10 @@ smoke: install
 	@echo '  $(SMOKE)/metrics'
 
 potency: install
-	$(PY) -m stages.check.study potency $(if $(JOBS),--jobs '$(JOBS)') $(if $(LIMIT),--limit '$(LIMIT)')
+	$(PY) -m stages.check.study potency $(if $(JOBS),--jobs '$(JOBS)') $(if $(LIMIT),--limit '$(LIMIT)') $(if $(SKIP),--skip '$(SKIP)')
 
 maps: install
-	$(PY) -m stages.check.study maps $(if $(JOBS),--jobs '$(JOBS)') $(if $(LIMIT),--limit '$(LIMIT)')
+	$(PY) -m stages.check.study maps $(if $(JOBS),--jobs '$(JOBS)') $(if $(LIMIT),--limit '$(LIMIT)') $(if $(SKIP),--skip '$(SKIP)')
 
 aftermath: install
 	$(PY) -m stages.aftermath

@@ -11,6 +11,7 @@ Output: the results that the study's summary writes, such as `metrics/potency.js
 
     python -m stages.check.study potency --jobs 2 --limit 8
     python -m stages.check.study potency --only 'trigger-*'
+    python -m stages.check.study potency --skip 'detect@*-forget_classifier'
 """
 
 import argparse
@@ -80,7 +81,12 @@ STUDIES = {
 
 
 def run_study(
-    name: str, *, jobs: int, limit: int | None = None, only: Sequence[str] = ()
+    name: str,
+    *,
+    jobs: int,
+    limit: int | None = None,
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
 ) -> int:
     """Run what a study lacks, as far as it comes.
 
@@ -89,6 +95,8 @@ def run_study(
         jobs: stages at a time.
         limit: parts to run at most, in the profile's order; None for all.
         only: patterns of the parts to run; none for all.
+        skip: patterns of stages that are left for another call, with the figures that
+            need them.
 
     Returns:
         Exit code of stages or summary, 0 where both went well.
@@ -106,6 +114,7 @@ def run_study(
     _take_along(study.results, folder)
     needs = _needs(study, folder)
     missing = [part for part in needs if needs[part]]
+    needs = without(needs, skip)
     log.info("%s: %d of %d are there", name, len(needs) - len(missing), len(needs))
     wanted = chosen(needs, only, limit)
     size = PARTS_PER_JOB * jobs
@@ -144,6 +153,18 @@ def chosen(
         and (not only or any(fnmatch.fnmatch(part, pattern) for pattern in only))
     ]
     return missing[:limit]
+
+
+def without(needs: dict[str, list[str]], skip: Sequence[str]) -> dict[str, list[str]]:
+    """Part -> the stages that it needs and that no pattern of `skip` names."""
+    return {
+        part: [
+            stage
+            for stage in stages
+            if not any(fnmatch.fnmatch(stage, pattern) for pattern in skip)
+        ]
+        for part, stages in needs.items()
+    }
 
 
 def _take_along(results: Sequence[Path], folder: Path) -> None:
@@ -243,6 +264,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="PATTERN",
         help="parts of the study to run: poisonings; the default is all",
     )
+    parser.add_argument(
+        "--skip",
+        nargs="+",
+        default=[],
+        metavar="PATTERN",
+        help="stages to leave for another call, such as slow detectors",
+    )
     return parser.parse_args(argv)
 
 
@@ -250,7 +278,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        code = run_study(args.name, jobs=args.jobs, limit=args.limit, only=args.only)
+        code = run_study(
+            args.name,
+            jobs=args.jobs,
+            limit=args.limit,
+            only=args.only,
+            skip=args.skip,
+        )
     except KeyboardInterrupt:
         raise SystemExit(STOPPED) from None
     except ValueError as error:

@@ -123,6 +123,18 @@ def test_results_are_brought_back_whole_or_not_at_all(monkeypatch):
     assert list(results.parent.iterdir()) == [results]
 
 
+def test_a_skipped_stage_is_left_for_another_call(project, caplog):
+    """Without `go` the stage a-2 fails."""
+    with caplog.at_level("INFO"):
+        assert run_study("smoke", jobs=2, skip=["*-2"]) == 0
+    assert "smoke: 0 of 2 are there" in caplog.text
+    results = project / "metrics/toy.json"
+    assert json.loads(results.read_text()) == ["made-a1", "made-top"]
+    (project / "go").touch()
+    assert run_study("smoke", jobs=2) == 0
+    assert json.loads(results.read_text()) == ["made-a1", "made-a2", "made-top"]
+
+
 def test_damaged_results_stop_a_study_before_it_runs(project):
     (project / "metrics").mkdir()
     (project / "metrics/toy.json").write_text('"damaged"')
