@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 import time
-from typing import TextIO
+from typing import Any, TextIO
 
 from dvc.exceptions import DvcException
 from dvc.lock import LockError
@@ -51,6 +51,8 @@ def reproduce(name: str) -> str:
             with Repo(_wait_for_lock=True) as repo:
                 repo.scm_context.quiet = True
                 ran = repo.reproduce([name], single_item=True)
+                for stage in ran:
+                    _remember(repo, stage)
             return RAN if ran else SAME
         except DvcException as error:
             if not isinstance(error.__cause__, LockError):
@@ -59,6 +61,19 @@ def reproduce(name: str) -> str:
                 log.info("%s", error.__cause__)
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _remember(repo: Repo, stage: Any) -> None:
+    """Enter a stage that has run into DVC's cache of runs.
+
+    DVC itself leaves out every stage with an output that git keeps and that is neither
+    metrics nor a plot (its pull request 8738), such as the scores of slices here: then
+    a former value of a parameter, or another clone with this cache, would train anew.
+    """
+    if all(out.use_cache or out.is_metric or out.is_plot for out in stage.outs):
+        return
+    with repo.lock:
+        repo.stage_cache.save(stage)
 
 
 def serve(names: TextIO, answers: TextIO) -> None:

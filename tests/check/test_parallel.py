@@ -49,6 +49,24 @@ def test_stages_run_side_by_side_and_dvc_finds_nothing_to_do(diamond):
     assert diamond.read("left") == "1\n"
 
 
+@pytest.mark.slow
+def test_what_git_keeps_comes_from_the_cache_of_runs_too(tmp_path):
+    """DVC alone enters no stage there that has such an output."""
+    scores = {"scores": {"cache": False}}
+    command = "cat seed > model; cat seed > scores"
+    train = {"cmd": command, "deps": ["seed"], "outs": ["model", scores]}
+    toy = Toy(tmp_path / "toy", {"train": train})
+    for seed in ("1\n", "2\n"):
+        (toy.root / "seed").write_text(seed)
+        assert started(toy.run()) == ["train"]
+    (toy.root / "seed").write_text("1\n")
+    (toy.root / "dvc.lock").unlink()
+    text = toy.run()
+    assert started(text) == []
+    assert "'train' is cached" in text
+    assert toy.read("scores") == toy.read("model") == "1\n"
+
+
 def test_one_job_is_dvc_alone(diamond):
     stages = {"top": DIAMOND["top"]}
     diamond.define(stages)
