@@ -96,7 +96,9 @@ def test_what_has_not_run_is_listed_and_the_rest_is_there(changed):
     assert set(detection["mislabel"]["0.3"]) == set(DETECTORS) - {"loss_outlier"}
     missing = [f"mislabel-10 {name}" for name in DETECTORS]
     assert detection["_run"]["missing"] == [*missing, "mislabel-30 loss_outlier"]
-    assert "mislabel-30 loss_outlier." in (FOLDER / "detection.md").read_text()
+    table = (FOLDER / "detection.md").read_text()
+    assert "\n- no detector on mislabel-10\n" in table
+    assert "\n- loss_outlier not on mislabel-30\n" in table
 
 
 @pytest.mark.parametrize(
