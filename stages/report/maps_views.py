@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 
 from stages.common.volume import write_text
 from stages.report import style
-from stages.report.potency_views import DASH, with_interval
-from stages.report.settings import CONTROLS, NONE, ORACLE, Map
+from stages.report.potency_views import DASH, not_run, with_interval
+from stages.report.settings import CONTROLS, NONE, ORACLE, ORACLE_CONTINUE, Map
+from stages.report.values import Measures
 
 Content = dict[str, Any]
 
@@ -31,14 +32,27 @@ VIEWS = (
 )
 COLUMNS = (
     *((view.measure, view.title, view.digits) for view in VIEWS),
+    ("damage_outside_worst_db", "Worst subject or contrast outside, dB", 2),
     ("damage_outside_db", "Against the poisoned model, outside, dB", 2),
-    ("healing_drop_scope_test", "Healing against drop-all", 2),
+    ("healing_hidden", "Healing, PSNR of hidden poison against its clean targets", 2),
+    ("healing_drop_hidden", "Healing against drop-all, hidden poison", 2),
+    ("healing_drop_scope_test", "Healing against drop-all, unseen slices", 2),
+    ("psnr_scope_test", "PSNR, unseen slices of the scope, dB", 2),
+    ("ssim_scope_test", "SSIM, unseen slices of the scope", 3),
+    ("nmse_scope_test", "NMSE, unseen slices of the scope", 4),
+    ("agreement_scope_test", "Agreement with the poison, unseen slices", 3),
     ("membership_auroc", "Membership inference, hidden poison (0.5: chance)", 3),
+    ("cost_share", "Cost", 3),
 )
 HEALING, HARM = VIEWS[0], VIEWS[2]
 CHEAPEST = 0.003  # where what costs nothing is drawn
+UNCOMPARED = (ORACLE, ORACLE_CONTINUE, NONE)  # not drawn: nobody can have them
+BREAKS = -0.25  # what loses more outside is named, dB
 # A ruined network must not press all others onto one line.
 LOWEST = -1.5
+
+
+Point = tuple[float, float, float | None, str]
 
 
 def models_of(row: Map, content: Content) -> list[str]:
@@ -46,6 +60,11 @@ def models_of(row: Map, content: Content) -> list[str]:
     found = {model for name in row.scenarios for model in content.get(name, ())}
     ordered = [*CONTROLS, *row.methods]
     return [model for model in dict.fromkeys(ordered) if model in found]
+
+
+def _shown(row: Map, content: Content) -> list[str]:
+    """Scenarios that have figures."""
+    return [key for key in row.scenarios if content.get(key)]
 
 
 def write_table(path: Path, name: str, row: Map, content: Content) -> None:
@@ -58,51 +77,60 @@ def write_table(path: Path, name: str, row: Map, content: Content) -> None:
         "measure is defined in `stages/report/README.md`. Cost is that of training "
         "from scratch on what is not known to be bad. Made by `make maps`.",
     ]
+    shown = _shown(row, content)
     for measure, title, digits in COLUMNS:
-        text += ["", f"## {title}", "", *_header(["model", *row.scenarios])]
+        lines = []
         for model in models:
-            figures = [content.get(key, {}).get(model) for key in row.scenarios]
-            cells = [
-                with_interval(values, measure, digits) if values else DASH
-                for values in figures
-            ]
+            figures = [content[key].get(model) for key in shown]
+            cells = [_cell(values, measure, digits) for values in figures]
             if any(cell != DASH for cell in cells):
-                text.append(f"| {' | '.join([model, *cells])} |")
-    text += ["", "## Cost", "", *_header(["model", *row.scenarios])]
-    for model in models:
-        costs = [_value(content, key, model, "cost_share") for key in row.scenarios]
-        cells = [DASH if cost is None else f"{cost:.3f}" for cost in costs]
-        text.append(f"| {' | '.join([model, *cells])} |")
+                lines.append(f"| {' | '.join([model, *cells])} |")
+        if lines:
+            text += ["", f"## {title}", "", *_header(["model", *shown]), *lines]
+        elif reasons := _reasons(content, shown, measure):
+            text += ["", f"## {title}", "", f"None: {'; '.join(reasons)}."]
     missing = [
-        f"{key} {model}"
+        (key, model)
         for key in row.scenarios
         for model in row.methods
         if model not in content.get(key, {})
     ]
-    if missing:
-        text += ["", f"Not run yet: {', '.join(missing)}."]
+    text += not_run(missing, len(row.methods), "method")
     write_text(path, "\n".join(text) + "\n")
+
+
+def _cell(figures: Measures | None, measure: str, digits: int) -> str:
+    if figures is None:
+        return DASH
+    return with_interval(figures, measure, digits)
+
+
+def _reasons(content: Content, scenarios: list[str], measure: str) -> list[str]:
+    """Why a measure has no value in any of some scenarios."""
+    key = f"{measure}_reason"
+    figures = [values for name in scenarios for values in content[name].values()]
+    return sorted({values[key] for values in figures if key in values})
 
 
 def draw_map(path: Path, row: Map, content: Content) -> None:
     """Draw models × scenarios, a panel for each measure."""
     models = [model for model in models_of(row, content) if model not in (ORACLE, NONE)]
+    shown = _shown(row, content)
     with matplotlib.rc_context(style.RC):
-        width = 1.6 + len(VIEWS) * (0.75 * len(row.scenarios) + 0.6)
+        width = 1.6 + len(VIEWS) * (0.75 * len(shown) + 0.6)
         figure = style.new_figure(max(width, 7.5), 2.0 + 0.27 * max(len(models), 1))
         axes = figure.subplots(1, len(VIEWS), sharey=True)
         for axis, view in zip(axes, VIEWS, strict=True):
             table = np.array(
                 [
-                    [_value(content, key, model, view.measure) for key in row.scenarios]
+                    [_value(content, key, model, view.measure) for key in shown]
                     for model in models
                 ],
                 dtype=float,
-            ).reshape(len(models), len(row.scenarios))
+            ).reshape(len(models), len(shown))
             _heat(axis, table, view)
             axis.set_title(view.title.replace(", ", ",\n", 1), loc="left")
-            ticks = range(len(row.scenarios))
-            axis.set_xticks(ticks, row.scenarios, rotation=40, ha="right")
+            axis.set_xticks(range(len(shown)), shown, rotation=40, ha="right")
         axes[0].set_yticks(range(len(models)), [style.flat_label(m) for m in models])
         style.save(figure, path)
 
@@ -128,17 +156,21 @@ def _heat(axis: Axes, table: np.ndarray, view: View) -> None:
 
 
 def draw_costs(path: Path, row: Map, content: Content) -> None:
-    """Draw healing against cost, a panel per scenario; colour tells what was broken."""
+    """Draw healing against cost, a panel per scenario; colour tells what was broken.
+
+    Named are models that nothing cheaper heals as well as, and those that break much.
+    """
+    shown = _shown(row, content) or [*row.scenarios[:1]]
     with matplotlib.rc_context(style.RC):
-        columns = min(len(row.scenarios), 3)
-        rows = -(-len(row.scenarios) // columns)
+        columns = min(len(shown), 3)
+        rows = -(-len(shown) // columns)
         figure = style.new_figure(3.6 * columns + 0.8, 3.1 * rows + 0.3)
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         axes = list(grid.flat)
         points = None
-        for axis, key in zip(axes, row.scenarios, strict=False):
+        for axis, key in zip(axes, shown, strict=False):
             points = _costs(axis, key, row, content) or points
-        for axis in axes[len(row.scenarios) :]:
+        for axis in axes[len(shown) :]:
             axis.set_visible(False)
         figure.supxlabel("cost / training from scratch")
         figure.supylabel("healing, unseen slices of the scope")
@@ -156,24 +188,42 @@ def _costs(axis: Axes, key: str, row: Map, content: Content) -> Any:
     axis.axhline(1, color=style.GREY, linewidth=0.8, linestyle=":")
     axis.axhline(0, color=style.GREY, linewidth=0.8)
     axis.axvline(1, color=style.GREY, linewidth=0.8, linestyle=":")
-    found = []
+    found: list[Point] = []
     for model in models_of(row, content):
         cost = _value(content, key, model, "cost_share")
         healed = _value(content, key, model, HEALING.measure)
-        if model in (ORACLE, NONE) or cost is None or healed is None:
+        if model in UNCOMPARED or cost is None or healed is None:
             continue
         harm = _value(content, key, model, HARM.measure)
         found.append((max(cost, CHEAPEST), max(healed, LOWEST), harm, model))
     if not found:
         return None
-    for x, y, _, model in found:
-        axis.annotate(model, (x, y), xytext=(3, 3), textcoords="offset points", size=6)
+    _name(axis, [(x, y, model) for x, y, harm, model in found if _noted(found, model)])
     xs, ys, harms, _ = zip(*found, strict=True)
     low, high = HARM.limits
     colours = [0.0 if harm is None else harm for harm in harms]
     return axis.scatter(
         xs, ys, c=colours, cmap="RdBu", vmin=low, vmax=high, edgecolors=style.DARK, s=26
     )
+
+
+def _noted(found: list[Point], model: str) -> bool:
+    """Whether a model is named: nothing cheaper heals as well, or it breaks much."""
+    x, y, harm = next(point[:3] for point in found if point[3] == model)
+    rivals = [point for point in found if point[0] <= x and point[3] != model]
+    return all(point[1] < y for point in rivals) or (harm is not None and harm < BREAKS)
+
+
+def _name(axis: Axes, points: list[tuple[float, float, str]]) -> None:
+    """Write names beside points: to the left of those with one close on the right."""
+    for x, y, model in points:
+        crowded = any(
+            x < other[0] < 2.5 * x and abs(y - other[1]) < 0.2 for other in points
+        )
+        offset, side = ((-4, 3), "right") if crowded else ((4, 3), "left")
+        axis.annotate(
+            model, (x, y), xytext=offset, textcoords="offset points", ha=side, size=6
+        )
 
 
 def _value(content: Content, scenario: str, model: str, measure: str) -> float | None:

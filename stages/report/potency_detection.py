@@ -12,6 +12,7 @@ from stages.report.detection import CHANCE
 from stages.report.detection_rows import DetectionPlan
 from stages.report.potency_views import (
     DASH,
+    not_run,
     scope_of,
     settings_of,
     with_interval,
@@ -55,23 +56,9 @@ def write_detection(
         cells.append(settings_of(row["settings"]))
         cells += [_cell(found.get(detector)) for detector in detectors]
         text.append(f"| {' | '.join(cells)} |")
-    text += _not_run(result["_run"]["missing"], len(detectors))
+    cells = [cell.split(" ", 1) for cell in result["_run"]["missing"]]
+    text += not_run(cells, len(detectors), "detector")
     write_text(path, "\n".join(text) + "\n")
-
-
-def _not_run(missing: list[str], all_detectors: int) -> list[str]:
-    """Lines that name what is missing, `<poisoning> <detector>` each."""
-    lacks: dict[str, list[str]] = {}
-    for cell in missing:
-        poisoning, _, detector = cell.partition(" ")
-        lacks.setdefault(poisoning, []).append(detector)
-    groups: dict[str, list[str]] = {}
-    for poisoning, detectors in lacks.items():
-        whole = len(detectors) == all_detectors
-        label = "no detector on" if whole else f"{', '.join(detectors)} not on"
-        groups.setdefault(label, []).append(poisoning)
-    lines = [f"- {label} {', '.join(names)}" for label, names in groups.items()]
-    return ["", "Not run yet:", "", *lines] if lines else []
 
 
 def draw_detection(

@@ -1,6 +1,6 @@
 """The potency study as a table and as a plot."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,9 +59,28 @@ def with_interval(figures: dict[str, Any], name: str, digits: int) -> str:
     value = figures[name]
     if value is None:
         return DASH
-    low, high = figures[f"{name}_low"], figures[f"{name}_high"]
+    low, high = figures.get(f"{name}_low"), figures.get(f"{name}_high")
     text = f"{value:.{digits}f}"
     return text if low is None else f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def not_run(cells: Iterable[Sequence[str]], whole: int, kind: str) -> list[str]:
+    """Lines below a table that say what it lacks.
+
+    Args:
+        cells: part of the study and what is missing of it.
+        whole: how many there are in a part of which all are missing.
+        kind: what they are called.
+    """
+    lacks: dict[str, list[str]] = {}
+    for part, item in cells:
+        lacks.setdefault(part, []).append(item)
+    groups: dict[str, list[str]] = {}
+    for part, items in lacks.items():
+        label = f"no {kind} on" if len(items) == whole else f"{', '.join(items)} not on"
+        groups.setdefault(label, []).append(part)
+    lines = [f"- {label} {', '.join(parts)}" for label, parts in groups.items()]
+    return ["", "Not run yet:", "", *lines] if lines else []
 
 
 def lines(result: Potency) -> Iterator[Line]:

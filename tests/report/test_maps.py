@@ -129,7 +129,9 @@ def test_what_has_not_run_is_listed_and_the_rest_is_there(changed):
     assert "ssd" not in models(result, "mislabel-30") >= {"finetune", *BASE}
     assert "mislabel-30 ssd" in result["_run"]["missing"]
     assert len(result["_run"]["missing"]) == 8 + 1
-    assert "mislabel-30 ssd." in (FOLDER / "known.md").read_text()
+    table = (FOLDER / "known.md").read_text()
+    assert "\n- ssd not on mislabel-30\n" in table
+    assert "\n- no method on mislabel-10\n" in table
 
 
 @pytest.mark.usefixtures("drawn")
