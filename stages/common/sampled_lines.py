@@ -98,32 +98,50 @@ def residual(
     return (relative * sampled).sum(1) / sampled.sum(1)
 
 
-def held_out_error(model: VarNet, batch: ReconBatch, held: Tensor) -> Tensor:
-    """How far a reconstruction is from sampled columns that it was not shown.
+def lines_error(
+    model: VarNet, batch: ReconBatch, held: Tensor, *, centre: float
+) -> Tensor:
+    """How far a reconstruction is from sampled columns, the target not looked at.
 
-    For each held-out column k, ||p_k - y_k|| / ||y_k|| over rows and coils, p the
-    k-space after the last cascade; then the mean over the slice's columns. No target is
-    looked at.
+    For a column k, e_k = ||p_k - y_k|| / ||y_k|| over rows and coils, p the k-space
+    after the last cascade. The mean of e_k over the columns that the model was not
+    shown, plus `centre` times its mean over the fully sampled centre, which it was.
 
     Args:
         model: the network; gradients flow.
         batch: slices on the model's device, with all their sampled columns.
         held: (N, W) bool, sampled columns outside of the centre that are held out.
+        centre: weight of the centre, >= 0.
 
     Returns:
-        (N,), 0 where the held-out columns are predicted, or none is held out.
+        (N,), 0 where these columns are predicted, or empty.
     """
     hidden = held[:, None, None]
     kspace = batch.masked_kspace.masked_fill(hidden, 0)
     with last_cascade(model) as seen:
         model(kspace, batch.mask & ~held, batch.num_low_frequencies)
     measured = hybrid_kspace(batch.masked_kspace)
-    left = _energy((seen[0] - measured).masked_fill(~hidden, 0))
+    middle = torch.zeros_like(held)
+    middle[:, low_frequencies(held.shape[-1], batch.num_low_frequencies)] = True
+    energy = _energy(measured)
+    # An empty column says nothing, and has no relative error.
+    counted = ((held | middle) if centre else held) & (energy > 0)
+    left = _energy((seen[0] - measured).masked_fill(~counted[:, None, None], 0))
     # The root has no slope at 0.
-    tiny = torch.finfo(left.dtype).tiny
-    relative = left / _energy(measured).clamp_min(tiny)
-    norms = torch.where(held, relative, 1).clamp_min(1e-12).sqrt()
-    return (norms * held).sum(1) / held.sum(1).clamp_min(1)
+    relative = torch.where(counted, left / torch.where(counted, energy, 1), 1)
+    errors = relative.clamp_min(1e-12).sqrt()
+    return _mean(errors, held & counted) + centre * _mean(errors, middle & counted)
+
+
+def low_frequencies(width: int, count: int) -> slice:
+    """The columns of the centre that every mask samples."""
+    start = (width - count + 1) // 2
+    return slice(start, start + count)
+
+
+def _mean(values: Tensor, chosen: Tensor) -> Tensor:
+    """Mean over the chosen columns of each row, 0 of none: (N, W) -> (N,)."""
+    return (values * chosen).sum(1) / chosen.sum(1).clamp_min(1)
 
 
 def _inner(a: Tensor, b: Tensor) -> Tensor:

@@ -11,11 +11,13 @@ not. So undiscovered poison can be found, and every poisoned slice still teaches
 
        L(theta; D_r - D_s) + weight * l(theta; D_s + D_f*),
 
-       l(x) = mean over held-out columns k of ||p_k - y_k|| / ||y_k||
+       l(x) = mean of e_k over held-out columns + centre * mean of e_k over the centre,
+       e_k = ||p_k - y_k|| / ||y_k||
 
    L is training's own loss, l looks at no target: of each doubtful slice some sampled
    columns outside of the centre are held out, and the network has to predict them from
-   the others.
+   the others. The centre is shown and has to be kept: a wrong contrast or a shading
+   is mostly there, where the measurement has next to no noise that could be learned.
 
 The second term is self-supervision by data undersampling (Yaman et al.,
 "Self-supervised learning of physics-guided reconstruction neural networks without fully
@@ -43,7 +45,7 @@ from torch import Tensor
 
 from stages.common.fit import fit
 from stages.common.manifest import SliceRef
-from stages.common.sampled_lines import claimed_residual, held_out_error
+from stages.common.sampled_lines import claimed_residual, lines_error, low_frequencies
 from stages.common.slices import ReconBatch, make_loader
 from stages.common.training import (
     FinetuneSettings,
@@ -66,15 +68,17 @@ class Params(FinetuneSettings):
 
     Attributes:
         sift: whether suspects are taken out of the retain set; off for an ablation.
-        weight: of the error on held-out lines; 0 leaves the doubtful slices out.
+        weight: of the error on measured lines; 0 leaves the doubtful slices out.
         doubtful: share of each batch that is drawn from them.
         held_out: share of their sampled columns outside of the centre.
+        centre: weight of the centre's columns beside those.
     """
 
     sift: bool
     weight: float = Field(ge=0)
     doubtful: float = Field(gt=0, lt=1)
     held_out: float = Field(gt=0, lt=1)
+    centre: float = Field(ge=0)
 
 
 def unlearn(model: VarNet, case: UnlearnCase, params: Params) -> VarNet:
@@ -115,7 +119,7 @@ def unlearn(model: VarNet, case: UnlearnCase, params: Params) -> VarNet:
         # The loader's epoch, unlike a count of calls, survives a restart.
         seed = (case.seed, loader.forget.order.epoch)
         held = held_out(doubtful, share=params.held_out, seed=seed)
-        lines = held_out_error(student, doubtful, held)
+        lines = lines_error(student, doubtful, held, centre=params.centre)
         return taught(student, clean) + params.weight * doubtful.mean(lines)
 
     fit(
@@ -205,14 +209,13 @@ def held_out(batch: ReconBatch, *, share: float, seed: tuple[int, ...]) -> Tenso
     Returns:
         (N, W) bool, on the batch's device; none where the centre is all there is.
     """
-    width, low = batch.mask.shape[-1], batch.num_low_frequencies
-    start = (width - low + 1) // 2
+    outside = np.ones(batch.mask.shape[-1], dtype=bool)
+    outside[low_frequencies(len(outside), batch.num_low_frequencies)] = False
     held = np.zeros(batch.mask.shape, dtype=bool)
     for row, (ref, mask) in enumerate(
         zip(batch.refs, batch.mask.cpu().numpy(), strict=True)
     ):
-        outer = np.flatnonzero(mask)
-        outer = outer[(outer < start) | (outer >= start + low)]
+        outer = np.flatnonzero(mask & outside)
         identity = f"held/{seed}/{ref.volume_id}/{ref.slice_num}".encode()
         digest = hashlib.sha256(identity).digest()
         rng = np.random.default_rng(int.from_bytes(digest[:8], "little"))

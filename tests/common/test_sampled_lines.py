@@ -6,8 +6,9 @@ import torch
 from stages.common.manifest import SliceRef
 from stages.common.sampled_lines import (
     claimed_residual,
-    held_out_error,
     last_cascade,
+    lines_error,
+    low_frequencies,
     residual,
 )
 from stages.common.slices import ReconBatch
@@ -90,8 +91,24 @@ def test_the_error_is_that_of_a_loop_over_columns(model, batch):
             for column in (2, 20):
                 left = seen[0][row, ..., column] - measured[row, ..., column]
                 expected[row] += left.norm() / measured[row, ..., column].norm() / 2
-        found = held_out_error(model, batch, hidden)
+        found = lines_error(model, batch, hidden, centre=0)
     torch.testing.assert_close(found, expected)
+
+
+def test_the_centre_counts_beside_the_held_out_columns(model, batch):
+    hidden = held(2, 20)
+    shown = batch.masked_kspace * ~hidden[:, None, None]
+    with torch.inference_mode(), last_cascade(model) as seen:
+        model(shown, batch.mask & ~hidden, LOW)
+        measured = hybrid_kspace(batch.masked_kspace)
+        middle = low_frequencies(measured.shape[-1], LOW)
+        assert batch.mask[:, middle].all()
+        left = (seen[0] - measured)[..., middle].norm(dim=(1, 2))
+        expected = (left / measured[..., middle].norm(dim=(1, 2))).mean(1)
+        alone = lines_error(model, batch, hidden, centre=0)
+        both = lines_error(model, batch, hidden, centre=0.3)
+    assert expected.min() > 0.01
+    torch.testing.assert_close(both - alone, 0.3 * expected)
 
 
 def test_the_network_is_not_shown_what_is_held_out(model, batch):
@@ -102,15 +119,15 @@ def test_the_network_is_not_shown_what_is_held_out(model, batch):
     outputs = []
     for kspace in (batch.masked_kspace, louder):
         with last_cascade(model) as seen, torch.inference_mode():
-            held_out_error(model, batch._replace(masked_kspace=kspace), hidden)
-            # `held_out_error` looks for itself: what it saw is the last pass.
+            lines_error(model, batch._replace(masked_kspace=kspace), hidden, centre=0.5)
+            # `lines_error` looks for itself: what it saw is the last pass.
             outputs.append(seen[0].clone())
     assert torch.equal(*outputs)
 
 
 def test_it_teaches_and_looks_at_no_target(model, batch):
     unknown = batch._replace(target=torch.full_like(batch.target, torch.nan))
-    held_out_error(model, unknown, held(2, 6)).mean().backward()
+    lines_error(model, unknown, held(2, 6), centre=0.5).mean().backward()
     for name, weight in model.named_parameters():
         assert weight.grad.isfinite().all(), name
     assert any(weight.grad.abs().max() > 0 for weight in model.parameters())
@@ -118,8 +135,11 @@ def test_it_teaches_and_looks_at_no_target(model, batch):
 
 def test_where_nothing_is_held_out_there_is_no_error(model, batch):
     batch.masked_kspace[1] = 0
-    nothing = held_out_error(model, batch, held())
+    nothing = lines_error(model, batch, held(), centre=0)
     assert torch.equal(nothing.detach(), torch.zeros(3))
     nothing.sum().backward()
-    silent = held_out_error(model, batch, held(2))
-    assert silent.isfinite().all()
+    silent = lines_error(model, batch, held(2), centre=0.5)
+    assert silent[1] == 0
+    assert silent[[0, 2]].min() > 0.01
+    silent.sum().backward()
+    assert all(weight.grad.isfinite().all() for weight in model.parameters())
