@@ -44,6 +44,19 @@ def changed(monkeypatch, code):
     return stages
 
 
+@pytest.fixture(autouse=True)
+def plots(request, monkeypatch):
+    """Drawing takes seconds: it is done where it is looked at."""
+    if "drawn" not in request.fixturenames:
+        for name in ("draw_plot", "draw_detection"):
+            monkeypatch.setattr(potency, name, lambda *_: None)
+
+
+@pytest.fixture
+def drawn():
+    """Let the plots be drawn."""
+
+
 def run():
     main(["--commit", "abc123"])
     return json.loads(POTENCY.read_text()), json.loads(DETECTION.read_text())
@@ -228,7 +241,7 @@ def test_two_poisonings_of_one_share_are_both_told():
     assert tree == {"mislabel": {"0.3 (mislabel-b)": {"loss_outlier": second}}}
 
 
-@pytest.mark.usefixtures("grid")
+@pytest.mark.usefixtures("grid", "drawn")
 def test_tables_and_plots(changed):
     changed.add("detect@mislabel-10-loss_outlier")
     run()
