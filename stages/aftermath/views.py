@@ -5,15 +5,27 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from stages.aftermath.relearn import steps_back
 from stages.common.volume import atomic_path
 
 ORACLE, NONE = "oracle", "none"
 DASH = "–"
-# Okabe and Ito's palette.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6D31")
-MARKERS = "osD^vPX"
+LOWEST = -1.5  # healing: a ruined network must not press all others onto one line
+# Okabe and Ito's palette; the oracle and the poisoned model come first.
+COLOURS = (
+    "#000000",
+    "#999999",
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#D55E00",
+    "#8C6D31",
+)
+MARKERS = "osD^vPX<>"
 
 Found = dict[str, Any]
 
@@ -79,23 +91,29 @@ def draw(found: Found, path: Path) -> None:
         grid = figure.subplots(rows, 2, squeeze=False)
         for (left, right), (scenario, kinds) in zip(grid, found.items(), strict=True):
             levels, relearned = kinds["levels"], kinds["relearn"]
-            for index, (method, entry) in enumerate(kinds["sequence"].items()):
-                values = [healing(level, levels) for level in entry["requests"]]
-                if None not in values:
-                    numbers = range(len(values) + 1)
-                    left.plot(numbers, [0.0, *values], label=method, **_look(index))
+            models = dict.fromkeys([*relearned, *kinds["sequence"]])
+            looks = {model: _look(index) for index, model in enumerate(models)}
+            for method, entry in kinds["sequence"].items():
+                healed = [healing(level, levels) for level in entry["requests"]]
+                shown = [0.0, *(max(v, LOWEST) for v in healed if v is not None)]
+                if len(shown) == 1 + len(healed):
+                    left.plot(range(len(shown)), shown, label=method, **looks[method])
             left.axhline(0, color="#999999", linewidth=0.8)
             left.set_title(f"{scenario}: healing after each request", loc="left")
             left.set_xlabel("requests")
-            left.legend(fontsize=7)
-            for index, (model, entry) in enumerate(relearned.items()):
+            left.xaxis.set_major_locator(MaxNLocator(integer=True))
+            for model, entry in relearned.items():
                 steps = [int(step) for step in entry["agreement"]]
                 values = list(entry["agreement"].values())
-                right.plot(steps, values, label=model, **_look(index))
+                right.plot(steps, values, label=model, **looks[model])
             right.set_xscale("symlog", linthresh=1)
             right.set_title("agreement with the poison, learned again", loc="left")
             right.set_xlabel("steps on the known poison")
-            right.legend(fontsize=7)
+            lines = {line.get_label(): line for line in (*left.lines, *right.lines)}
+            named = [lines[model] for model in models if model in lines]
+            right.legend(
+                handles=named, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5)
+            )
             for axis in (left, right):
                 axis.spines[["top", "right"]].set_visible(False)
         with atomic_path(path) as temporary:

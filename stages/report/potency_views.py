@@ -51,7 +51,15 @@ def scope_of(row: dict[str, Any]) -> str:
 
 def settings_of(settings: dict[str, Any]) -> str:
     """An attack's settings in a cell of a table."""
-    return ", ".join(f"{key} {value}" for key, value in settings.items())
+    return ", ".join(f"{key} {_setting(value)}" for key, value in settings.items())
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"({settings_of(value)})"
+    if isinstance(value, list):
+        return " to ".join(str(item) for item in value)
+    return str(value)
 
 
 def with_interval(figures: dict[str, Any], name: str, digits: int) -> str:
@@ -107,7 +115,10 @@ def write_table(path: Path, result: Potency) -> None:
         "Scope and agreement: unseen test slices; outside: of validation and test; the "
         "poisoned: training slices against their clean targets. 95 % intervals by "
         "paired bootstrap over subjects. A loss below the gap of two oracle seeds "
-        f"({_seed_gap(result)}) shows nothing. Made by `make potency`.",
+        f"({_seed_gap(result)}) shows nothing. Slices of a back door's scope carry its "
+        "mark, which the poisoned model has learnt to remove and the oracle has not: "
+        "there the loss is below zero, and the agreement counts. "
+        "Made by `make potency`.",
         "",
         f"| {' | '.join(heads)} |",
         f"|{'---|' * len(heads)}",
