@@ -41,10 +41,13 @@ COLUMNS = (
     ("ssim_scope_test", "SSIM, unseen slices of the scope", 3),
     ("nmse_scope_test", "NMSE, unseen slices of the scope", 4),
     ("agreement_scope_test", "Agreement with the poison, unseen slices", 3),
+    ("healing_agreement_scope_test", "Healing of that agreement", 2),
     ("membership_auroc", "Membership inference, hidden poison (0.5: chance)", 3),
     ("cost_share", "Cost", 3),
 )
-HEALING, HARM = VIEWS[0], VIEWS[2]
+# Of a back door, which costs no PSNR, the agreement is what heals.
+HEALING = ("healing_scope_test", "healing_agreement_scope_test")
+HARM = VIEWS[2]
 CHEAPEST = 0.003  # where what costs nothing is drawn
 UNCOMPARED = (ORACLE, ORACLE_CONTINUE, NONE)  # not drawn: nobody can have them
 BREAKS = -0.25  # what loses more outside is named, dB
@@ -181,7 +184,11 @@ def draw_costs(path: Path, row: Map, content: Content) -> None:
 
 
 def _costs(axis: Axes, key: str, row: Map, content: Content) -> Any:
-    axis.set_title(key, loc="left")
+    plain, marked = HEALING
+    models = models_of(row, content)
+    seen = any(_value(content, key, model, plain) is not None for model in models)
+    measure = plain if seen else marked
+    axis.set_title(key if seen else f"{key} (agreement)", loc="left")
     axis.set_xscale("log")
     axis.set_xlim(CHEAPEST * 0.8, 2.5)
     axis.set_ylim(LOWEST - 0.1, 1.35)
@@ -189,9 +196,9 @@ def _costs(axis: Axes, key: str, row: Map, content: Content) -> Any:
     axis.axhline(0, color=style.GREY, linewidth=0.8)
     axis.axvline(1, color=style.GREY, linewidth=0.8, linestyle=":")
     found: list[Point] = []
-    for model in models_of(row, content):
+    for model in models:
         cost = _value(content, key, model, "cost_share")
-        healed = _value(content, key, model, HEALING.measure)
+        healed = _value(content, key, model, measure)
         if model in UNCOMPARED or cost is None or healed is None:
             continue
         harm = _value(content, key, model, HARM.measure)
@@ -208,17 +215,28 @@ def _costs(axis: Axes, key: str, row: Map, content: Content) -> Any:
 
 
 def _noted(found: list[Point], model: str) -> bool:
-    """Whether a model is named: nothing cheaper heals as well, or it breaks much."""
+    """Whether a model is named: nothing cheaper heals as well, or it breaks much.
+
+    What breaks much is nobody's rival.
+    """
     x, y, harm = next(point[:3] for point in found if point[3] == model)
-    rivals = [point for point in found if point[0] <= x and point[3] != model]
-    return all(point[1] < y for point in rivals) or (harm is not None and harm < BREAKS)
+    rivals = [
+        point
+        for point in found
+        if point[0] <= x and point[3] != model and not _breaks(point[2])
+    ]
+    return all(point[1] < y for point in rivals) or _breaks(harm)
+
+
+def _breaks(harm: float | None) -> bool:
+    return harm is not None and harm < BREAKS
 
 
 def _name(axis: Axes, points: list[tuple[float, float, str]]) -> None:
     """Write names beside points: to the left of those with one close on the right."""
     for x, y, model in points:
         crowded = any(
-            x < other[0] < 2.5 * x and abs(y - other[1]) < 0.2 for other in points
+            x < other[0] < 5 * x and abs(y - other[1]) < 0.2 for other in points
         )
         offset, side = ((-4, 3), "right") if crowded else ((4, 3), "left")
         axis.annotate(
