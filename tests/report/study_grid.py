@@ -45,3 +45,10 @@ class StudyGrid(MadeUpGrid):
                 path = place(name, detector)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text("\n".join(lines) + "\n")
+
+
+def draw_where_asked(request, monkeypatch, module, *names):
+    """Leave drawing out, which takes seconds, of tests without the fixture `drawn`."""
+    if "drawn" not in request.fixturenames:
+        for name in names:
+            monkeypatch.setattr(module, name, lambda *_: None)

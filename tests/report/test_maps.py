@@ -15,6 +15,7 @@ from stages.report import maps
 from stages.report.maps_store import FIGURES, FOLDER
 from stages.report.study_digests import code_digests
 from tests.report.made_up import QUALITY, MadeUpGrid, params
+from tests.report.study_grid import draw_where_asked
 
 SHARES = {"mislabel-10": 0.1, "mislabel-30": 0.3}
 MAPS = {
@@ -50,10 +51,7 @@ def changed(monkeypatch, code):
 
 @pytest.fixture(autouse=True)
 def plots(request, monkeypatch):
-    """Drawing takes seconds: it is done where it is looked at."""
-    if "drawn" not in request.fixturenames:
-        for name in ("draw_map", "draw_costs"):
-            monkeypatch.setattr(maps, name, lambda *_: None)
+    draw_where_asked(request, monkeypatch, maps, "draw_map", "draw_costs")
 
 
 @pytest.fixture

@@ -17,7 +17,13 @@ from stages.report.potency import detection_tree, main, potency_tree
 from stages.report.potency_store import DETECTION, FOLDER, POTENCY
 from stages.report.potency_views import scope_of
 from stages.report.study_digests import code_digests
-from tests.report.study_grid import DETECTORS, SHARES, StudyGrid, content_of
+from tests.report.study_grid import (
+    DETECTORS,
+    SHARES,
+    StudyGrid,
+    content_of,
+    draw_where_asked,
+)
 
 DAMAGE = 12 * 0.3  # what MadeUpGrid takes from the poisoned model in the scope, dB
 
@@ -46,10 +52,7 @@ def changed(monkeypatch, code):
 
 @pytest.fixture(autouse=True)
 def plots(request, monkeypatch):
-    """Drawing takes seconds: it is done where it is looked at."""
-    if "drawn" not in request.fixturenames:
-        for name in ("draw_plot", "draw_detection"):
-            monkeypatch.setattr(potency, name, lambda *_: None)
+    draw_where_asked(request, monkeypatch, potency, "draw_plot", "draw_detection")
 
 
 @pytest.fixture
