@@ -171,7 +171,7 @@ def draw_costs(path: Path, row: Map, content: Content) -> None:
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         axes = list(grid.flat)
         points = None
-        for axis, key in zip(axes, shown, strict=False):
+        for axis, key in zip(axes[: len(shown)], shown, strict=True):
             points = _costs(axis, key, row, content) or points
         for axis in axes[len(shown) :]:
             axis.set_visible(False)

@@ -51,15 +51,10 @@ def scope_of(row: dict[str, Any]) -> str:
 
 def settings_of(settings: dict[str, Any]) -> str:
     """An attack's settings in a cell of a table."""
-    return ", ".join(f"{key} {_setting(value)}" for key, value in settings.items())
-
-
-def _setting(value: Any) -> str:
-    if isinstance(value, dict):
-        return f"({settings_of(value)})"
-    if isinstance(value, list):
-        return " to ".join(str(item) for item in value)
-    return str(value)
+    return ", ".join(
+        f"{key} ({settings_of(value)})" if isinstance(value, dict) else f"{key} {value}"
+        for key, value in settings.items()
+    )
 
 
 def with_interval(figures: dict[str, Any], name: str, digits: int) -> str:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from stages.common.manifest import SliceRef
 from stages.common.runtime import device
+from stages.common.sampled_lines import low_frequencies
 from stages.common.slices import ReconBatch, SliceDataset, rank_loader
 from stages.common.varnet import VarNet
 
@@ -55,12 +56,11 @@ def line_errors(
 
 def held_lines(batch: ReconBatch, *, share: float, seed: int) -> Tensor:
     """Draw the held lines of each slice from its identity: (N, W) bool."""
-    width, low = batch.mask.shape[-1], batch.num_low_frequencies
-    start = (width - low + 1) // 2
+    outside = np.ones(batch.mask.shape[-1], dtype=bool)
+    outside[low_frequencies(len(outside), batch.num_low_frequencies)] = False
     held = np.zeros(tuple(batch.mask.shape), dtype=bool)
     for row, (ref, mask) in enumerate(zip(batch.refs, batch.mask.numpy(), strict=True)):
-        outer = np.flatnonzero(mask)
-        outer = outer[(outer < start) | (outer >= start + low)]
+        outer = np.flatnonzero(mask & outside)
         if outer.size:
             count = min(outer.size, max(1, round(share * outer.size)))
             held[row, _draw(ref, seed).choice(outer, count, replace=False)] = True
