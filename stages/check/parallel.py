@@ -14,14 +14,12 @@ Output: whatever the stages write; seconds of this run.
 
 import argparse
 import fnmatch
-import json
 import logging
 import os
 import signal
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NoReturn
 
 from dvc.exceptions import DvcException
@@ -104,25 +102,11 @@ def run_side_by_side(jobs: int, only: Sequence[str] = ()) -> Report:
             raise
         finally:
             pool.close()
-            drop_broken_lock()
+            pipeline.drop_broken_lock()
             if run.report.ran:
                 seconds = history | run.report.ran
                 schedule.write_history(seconds, pipeline.upstream)
     return run.report
-
-
-def drop_broken_lock(path: Path = Path(".dvc/tmp/rwlock")) -> None:
-    """Remove the list of files in use if a killed DVC process left half of it.
-
-    DVC writes it in place, and would then refuse every command. The workers have ended.
-    """
-    try:
-        json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return
-    except ValueError:
-        log.warning("%s was cut off and is removed", path)
-        path.unlink(missing_ok=True)
 
 
 def tell_failures(report: Report) -> None:

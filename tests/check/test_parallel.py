@@ -9,8 +9,9 @@ from contextlib import suppress
 
 import psutil
 import pytest
+from dvc.lock import make_lock
 
-from stages.check import parallel
+from stages.check.dag import Pipeline
 from tests.check.toy_pipeline import DIAMOND, Toy, stage
 from tests.smoke_project import wait_until
 
@@ -199,10 +200,25 @@ def test_no_entry_is_lost_when_two_runs_of_many_workers_compete(diamond):
         assert diamond.status() == {}
 
 
-def test_half_a_lock_is_removed_and_a_whole_one_kept(tmp_path):
-    lock = tmp_path / "rwlock"
-    parallel.drop_broken_lock(lock)
+def test_half_a_lock_is_removed_and_a_whole_one_kept(diamond, monkeypatch):
+    monkeypatch.chdir(diamond.root)
+    pipeline = Pipeline()
+    lock = diamond.root / ".dvc/tmp/rwlock"
+    pipeline.drop_broken_lock()
     for text, kept in (('{"write": {', False), ("", False), ('{"write": {}}', True)):
         lock.write_text(text)
-        parallel.drop_broken_lock(lock)
+        pipeline.drop_broken_lock()
         assert lock.exists() == kept
+
+
+def test_half_a_lock_that_is_being_written_is_kept(diamond, monkeypatch):
+    """DVC empties the file and fills it again, behind its guard."""
+    monkeypatch.chdir(diamond.root)
+    lock = diamond.root / ".dvc/tmp/rwlock"
+    lock.write_text("")
+    pipeline = Pipeline()
+    with make_lock(str(lock.with_name("rwlock.lock"))):
+        pipeline.drop_broken_lock()
+        assert lock.exists()
+    pipeline.drop_broken_lock()
+    assert not lock.exists()
