@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("tiny_cohort")
 
 
 METHODS = method_names()
-WITHOUT_STEPS = ("ssd", "assd", "lfssd", "potion")  # dampening alone
+WITHOUT_STEPS = ("ssd", "ssd_signed", "assd", "lfssd", "potion")  # dampening alone
 
 
 @pytest.fixture(params=METHODS)
