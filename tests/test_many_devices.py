@@ -18,7 +18,7 @@ from stages.common.varnet import load_checkpoint
 from stages.unlearn.base import method_names
 from tests.common.ranks import ROOT, run_stage, torchrun
 from tests.train.test_base_models import PARAMS
-from tests.unlearn.toy_case import PARAMS_FILE, QUICK, write_case
+from tests.unlearn.toy_case import PARAMS_FILE, quick, write_case
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def one_and_two(tiny_cohort: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path
     write_case()
     methods = yaml.safe_load(PARAMS_FILE.read_text())["unlearn"]
     for name in method_names():
-        methods[name] |= {key: QUICK[key] for key in QUICK if key in methods[name]}
+        methods[name] = quick(methods[name])
     params = PARAMS | {"unlearn": methods, "evaluate": {"batch_size": 5}}
     Path("params.yaml").write_text(yaml.safe_dump(params))
     project = [tiny_cohort / "one", tiny_cohort / "two"]
