@@ -91,7 +91,8 @@ def unlearn(model: VarNet, case: UnlearnCase, params: Params) -> VarNet:
     Raises:
         ValueError: every slice is doubtful, or a gradient is not finite.
     """
-    student = copy.deepcopy(model)
+    # What is measured lies on the device, and so must what it is multiplied with.
+    poisoned = student = copy.deepcopy(model).to(device())
     found = suspects(residuals(student, case), case.forget.refs) if params.sift else []
     log.info("ssd_signed: %d of %d retain suspected", len(found), len(case.retain))
     told = set(found)
@@ -107,7 +108,7 @@ def unlearn(model: VarNet, case: UnlearnCase, params: Params) -> VarNet:
     before = best = objective.value(student)
     kappa = params.first
     for _ in range(ROUNDS):
-        dampened = copy.deepcopy(model)
+        dampened = copy.deepcopy(poisoned)
         dampen(dampened, gradient, everywhere, kappa=kappa)
         value = objective.value(dampened)
         log.info("ssd_signed: kappa %.3g: J %.5g, %.5g before", kappa, value, before)
