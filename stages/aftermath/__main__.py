@@ -1,4 +1,4 @@
-"""Ask healed models what comes after: more requests, and the poison once more.
+"""Ask healed models what comes after: more requests, the poison once more, the price.
 
 Reads the data of finished scenarios (`make repro`): case, truth, models; k-space.
 Writes metrics/maps/aftermath.json, .md and .png. Outside of `dvc repro`.
@@ -7,11 +7,13 @@ Writes metrics/maps/aftermath.json, .md and .png. Outside of `dvc repro`.
 """
 
 import argparse
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stages.aftermath.break_even import RETRAIN, retrain_for, share_of_retraining
 from stages.aftermath.measure import Truth, measure, read_truth
 from stages.aftermath.relearn import relearn
 from stages.aftermath.sequence import parts, run_sequence
@@ -24,6 +26,8 @@ from stages.common.params import load_block, read_params
 from stages.common.runtime import stage_run
 from stages.common.varnet import load_checkpoint
 from stages.common.volume import write_text
+
+BREAK_EVEN = "stages/aftermath/break_even.py"
 
 log = logging.getLogger("mendmri")
 
@@ -54,7 +58,7 @@ def find_models(scenario: str, settings: AftermathSettings) -> dict[str, Path]:
     """Checkpoints of a scenario: the oracle, the poisoned model, the healed ones.
 
     Raises:
-        ValueError: one is missing, or there are too few known slices.
+        ValueError: one is missing, or what it has cost; or too few slices are known.
     """
     made_by = {ORACLE: "train_oracle@0", NONE: f"forget@{scenario}"}
     found = {
@@ -64,7 +68,9 @@ def find_models(scenario: str, settings: AftermathSettings) -> dict[str, Path]:
     for method in settings.methods:
         found[method] = paths.checkpoint(f"unlearned/{scenario}/{method}")
         made_by[method] = f"unlearn@{scenario}-{method}"
-    for name, path in found.items():
+    needed = [*found.items()]
+    needed += [(m, paths.cost(f"unlearned/{scenario}/{m}")) for m in settings.methods]
+    for name, path in needed:
         if not path.is_file():
             raise ValueError(f"{path} is missing: run `dvc repro {made_by[name]}`")
     forget = paths.case(scenario) / "forget.json"
@@ -86,16 +92,25 @@ def ask(
     base = [case / "forget.json", paths.answers(scenario) / "record.json"]
     for name, path in models.items():
 
-        def level(path: Path = path) -> Entry:
-            return measure(load_checkpoint(path), truth)._asdict()
+        def level(name: str = name, path: Path = path) -> Entry:
+            cost = _cost(scenario, name, params)
+            return {**measure(load_checkpoint(path), truth)._asdict(), "cost": cost}
 
         def again(path: Path = path) -> Entry:
             return {"agreement": relearn(scenario, path, truth, settings)}
 
         files = [*base, path]
-        store.get(scenario, "levels", name, level, files=files)
+        store.get(scenario, "levels", name, level, files=files, code=[BREAK_EVEN])
         blocks = ["aftermath.relearn"]
-        store.get(scenario, "relearn", name, again, files=files, blocks=blocks)
+        store.get(
+            scenario,
+            "relearn",
+            name,
+            again,
+            files=files,
+            blocks=blocks,
+            code=["stages/aftermath/relearn.py"],
+        )
         log.info("%s: %s relearned", scenario, name)
     for method in settings.sequence:
 
@@ -112,9 +127,38 @@ def ask(
             requests,
             files=[*base, case / "model.safetensors"],
             blocks=["aftermath.requests", "unlearn.seed", f"unlearn.{method}"],
-            code=[UNLEARN, f"stages/unlearn/{method}.py"],
+            code=[
+                "stages/aftermath/sequence.py",
+                UNLEARN,
+                f"stages/unlearn/{method}.py",
+            ],
         )
         log.info("%s: %s on %d requests", scenario, method, settings.requests)
+    for epochs in settings.retrain_epochs:
+
+        def shorter(epochs: float = epochs) -> Entry:
+            level, cost = retrain_for(epochs, scenario, params, truth)
+            return {**level._asdict(), "cost": cost}
+
+        store.get(
+            scenario,
+            "retrain",
+            f"{epochs:g}",
+            shorter,
+            files=[*base, case / "model.safetensors"],
+            blocks=["unlearn.seed", f"unlearn.{RETRAIN}"],
+            code=[BREAK_EVEN, UNLEARN, f"stages/unlearn/{RETRAIN}.py"],
+        )
+        log.info("%s: retrained for %g epochs", scenario, epochs)
+
+
+def _cost(scenario: str, name: str, params: dict[str, Any]) -> float | None:
+    """Of a method, over that of retraining; None of the oracle, which nobody has."""
+    if name in (ORACLE, NONE):
+        return None
+    path = paths.cost(f"unlearned/{scenario}/{name}")
+    cost = json.loads(path.read_text(encoding="utf-8"))
+    return share_of_retraining(cost, scenario, params)
 
 
 if __name__ == "__main__":

@@ -6,17 +6,13 @@ than the one before, and starts from what the one before has made of the model.
 
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import yaml
-
 from stages.aftermath.measure import Level, Truth, measure
+from stages.aftermath.workspace import lay_out
 from stages.common import paths, substage
-from stages.common.manifest import SliceRef, read_slices, write_slices
-from stages.common.params import PARAMS_FILE
+from stages.common.manifest import SliceRef, read_slices
 from stages.common.varnet import load_checkpoint
-from stages.common.volume import write_text
 
 
 def run_sequence(
@@ -49,7 +45,7 @@ def run_sequence(
     for number, told in enumerate(parts(known, requests, scenario), start=1):
         folder = paths.SCRATCH / "aftermath" / scenario / method / str(number)
         shutil.rmtree(folder, ignore_errors=True)
-        _lay_out(folder, scenario, params, told, model)
+        lay_out(folder, scenario, params, told, model)
         ended = substage.run_unlearn(folder, scenario, method)
         if ended.checkpoint is None:
             raise ValueError(
@@ -80,26 +76,3 @@ def parts(known: list[SliceRef], requests: int, scenario: str) -> list[list[Slic
         told = [ref for place, ref in enumerate(known) if place % requests < number]
         found.append(sorted(told))
     return found
-
-
-def _lay_out(
-    folder: Path,
-    scenario: str,
-    params: Mapping[str, Any],
-    told: list[SliceRef],
-    model: Path,
-) -> None:
-    """Place what `unlearn` reads below `folder`."""
-    write_text(folder / PARAMS_FILE, yaml.safe_dump(dict(params), sort_keys=False))
-    case = paths.case(scenario)
-    write_slices(folder / case / "forget.json", told)
-    sources = {
-        paths.manifest("train"): paths.manifest("train"),
-        paths.kspace("train"): paths.kspace("train"),
-        case / "targets": case / "targets",
-        case / "model.safetensors": model,
-    }
-    for place, source in sources.items():
-        link = folder / place
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(source.resolve())

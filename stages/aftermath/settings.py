@@ -39,6 +39,7 @@ class AftermathSettings(Settings):
         sequence: those that are also run on one request after the other.
         requests: how many; each names more of the known forget set.
         relearn: see `RelearnSettings`.
+        retrain_epochs: lengths of retraining from scratch, from short to long.
     """
 
     seed: int = Field(ge=0)
@@ -47,6 +48,14 @@ class AftermathSettings(Settings):
     sequence: tuple[str, ...] = Field(min_length=1)
     requests: int = Field(ge=2)
     relearn: RelearnSettings
+    retrain_epochs: tuple[float, ...] = Field(min_length=1)
+
+    @field_validator("retrain_epochs")
+    @classmethod
+    def _longer(cls, epochs: tuple[float, ...]) -> tuple[float, ...]:
+        if epochs[0] <= 0 or any(a >= b for a, b in pairwise(epochs)):
+            raise ValueError("give epochs above 0, each above the one before")
+        return epochs
 
 
 BLOCKS: dict[str, type] = {"aftermath": AftermathSettings}

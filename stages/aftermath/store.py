@@ -13,7 +13,7 @@ from stages.common.volume import write_text
 
 RESULTS = paths.METRICS / "maps" / "aftermath.json"
 BLOCKS = ("aftermath.seed", "sampling", "loss", "train", "evaluate.batch_size")
-OWN = "stages/aftermath/__main__.py"
+MEASURE = "stages/aftermath/measure.py"
 UNLEARN = "stages/unlearn/__main__.py"
 MEND = "restore it from git, or remove it to begin anew"
 
@@ -52,14 +52,14 @@ class Store:
 
         Args:
             scenario: of the entry.
-            kind: `levels`, `relearn` or `sequence`.
+            kind: `levels`, `relearn`, `sequence` or `retrain`.
             model: of the entry.
             make: makes it.
             files: what it is made from.
             blocks: of `params.yaml`, beside those that all entries depend on.
-            code: files of stages/ that it runs beside this stage.
+            code: files of stages/ that it runs, beside what measures.
         """
-        key = self._key(files, [*BLOCKS, *blocks], [OWN, *code])
+        key = self._key(files, [*BLOCKS, *blocks], [MEASURE, *code])
         entry = self._old.get(scenario, {}).get(kind, {}).get(model, {})
         if entry.get("key") != key:
             entry = {**make(), "key": key}

@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from stages.aftermath.break_even import break_even
 from stages.aftermath.relearn import steps_back
 from stages.common.volume import atomic_path
 
@@ -47,8 +49,9 @@ def harm(level: Found, levels: Found) -> float | None:
 
 
 def table(found: Found) -> str:
-    """Both questions, scenario by scenario, as Markdown."""
-    lines = ["# What comes after: more requests, and the poison once more", ""]
+    """All questions, scenario by scenario, as Markdown."""
+    title = "What comes after: more requests, the poison once more, the price"
+    lines = [f"# {title}", ""]
     lines.append(
         "Unseen test slices, means over subjects. Made by `make aftermath`; defined in "
         "`stages/aftermath/README.md`."
@@ -79,17 +82,46 @@ def table(found: Found) -> str:
             cells = [_number(value, 3) for value in values.values()]
             cells.append("never" if back is None else str(back))
             lines.append(f"| {' | '.join([model, *cells])} |")
+        lines += _prices(kinds["retrain"], levels)
     return "\n".join(lines) + "\n"
 
 
+def _prices(retrained: Found, levels: Found) -> list[str]:
+    """What retraining heals at which cost, and where it equals each method."""
+    lines = [
+        "",
+        "Retraining from scratch on what is not known to be bad, for so long:",
+        "",
+    ]
+    lines += _header(["epochs", *retrained])
+    costs = [_number(level["cost"], 2) for level in retrained.values()]
+    lines.append(f"| {' | '.join(['cost', *costs])} |")
+    for title, measure, digits in (("healing", healing, 2), ("outside, dB", harm, 2)):
+        values = [_number(measure(v, levels), digits) for v in retrained.values()]
+        lines.append(f"| {' | '.join([title, *values])} |")
+    lines += ["", "At which cost retraining heals as much:", ""]
+    lines += _header(["method", "cost", "healing", "retraining heals as much at"])
+    healed = {v["cost"]: healing(v, levels) or 0.0 for v in retrained.values()}
+    for model, level in levels.items():
+        value = healing(level, levels)
+        if level["cost"] is not None and value is not None:
+            price = break_even(value, healed)
+            at = "none of these costs" if price is None else _number(price, 2)
+            cells = [_number(level["cost"], 2), _number(value, 2), at]
+            lines.append(f"| {' | '.join([model, *cells])} |")
+    return lines
+
+
 def draw(found: Found, path: Path) -> None:
-    """Write a row of two panels per scenario."""
+    """Write a row of three panels per scenario."""
     matplotlib.use("agg")
     rows = len(found)
     with matplotlib.rc_context({"font.size": 9, "font.family": "DejaVu Sans"}):
-        figure = Figure(figsize=(10.5, 3.4 * rows), layout="constrained")
-        grid = figure.subplots(rows, 2, squeeze=False)
-        for (left, right), (scenario, kinds) in zip(grid, found.items(), strict=True):
+        figure = Figure(figsize=(14.0, 3.4 * rows), layout="constrained")
+        grid = figure.subplots(rows, 3, squeeze=False)
+        for (left, price, right), (scenario, kinds) in zip(
+            grid, found.items(), strict=True
+        ):
             levels, relearned = kinds["levels"], kinds["relearn"]
             models = dict.fromkeys([*relearned, *kinds["sequence"]])
             looks = {model: _look(index) for index, model in enumerate(models)}
@@ -102,6 +134,7 @@ def draw(found: Found, path: Path) -> None:
             left.set_title(f"{scenario}: healing after each request", loc="left")
             left.set_xlabel("requests")
             left.xaxis.set_major_locator(MaxNLocator(integer=True))
+            _draw_prices(price, kinds["retrain"], levels, looks)
             for model, entry in relearned.items():
                 steps = [int(step) for step in entry["agreement"]]
                 values = list(entry["agreement"].values())
@@ -114,12 +147,30 @@ def draw(found: Found, path: Path) -> None:
             right.legend(
                 handles=named, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5)
             )
-            for axis in (left, right):
+            for axis in (left, price, right):
                 axis.spines[["top", "right"]].set_visible(False)
         with atomic_path(path) as temporary:
             figure.savefig(
                 temporary, dpi=150, format="png", metadata={"Software": None}
             )
+
+
+def _draw_prices(
+    axis: Axes, retrained: Found, levels: Found, looks: dict[str, dict[str, Any]]
+) -> None:
+    """Healing against cost: retraining for so long as a line, methods as points."""
+    costs = [level["cost"] for level in retrained.values()]
+    healed = [max(healing(v, levels) or 0.0, LOWEST) for v in retrained.values()]
+    axis.plot(costs, healed, color="#444444", linewidth=1, linestyle="--")
+    axis.annotate("retraining", (costs[-1], healed[-1]), fontsize=7, ha="right")
+    for model, level in levels.items():
+        value = healing(level, levels)
+        if level["cost"] and value is not None:
+            axis.plot([level["cost"]], [max(value, LOWEST)], **looks[model])
+    axis.axhline(0, color="#999999", linewidth=0.8)
+    axis.set_xscale("log")
+    axis.set_title("healing against cost", loc="left")
+    axis.set_xlabel("cost, 1 = retraining")
 
 
 def _look(index: int) -> dict[str, Any]:

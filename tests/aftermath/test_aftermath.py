@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from stages.aftermath.__main__ import main
+from stages.aftermath.break_even import break_even, retrain_for
 from stages.aftermath.measure import measure, read_truth
 from stages.aftermath.relearn import steps_back
 from stages.aftermath.sequence import parts, run_sequence
@@ -43,7 +44,10 @@ AFTERMATH = {
         "warmup": 0.0,
         "clip_norm": 1.0,
     },
+    "retrain_epochs": [0.5, 2],
 }
+# Of a method that went over eight slices and looked at three more.
+COST = {"slices_forward_backward": 8, "slices_forward": 3, "gradient_steps": 4}
 
 
 @pytest.fixture
@@ -64,6 +68,7 @@ def project(tiny_cohort):
     model = load_checkpoint(paths.case("s") / "model.safetensors")
     for factor, cell in ((1.02, "oracle-0"), (1.01, "unlearned/s/finetune")):
         save_checkpoint(paths.checkpoint(cell), scaled(model, factor))
+    paths.cost("unlearned/s/finetune").write_text(json.dumps(COST))
     return tiny_cohort
 
 
@@ -119,17 +124,20 @@ class StandIn:
 
     def __init__(self, stop_at=-1):
         self.told, self.models, self.stop_at = [], [], stop_at
+        self.epochs = []
 
     def __call__(self, folder, scenario, method):
         if len(self.told) == self.stop_at:
             raise KeyboardInterrupt
         case = folder / paths.case(scenario)
+        params = yaml.safe_load((folder / "params.yaml").read_text())
+        self.epochs.append(params["train"]["epochs"])
         self.told.append(read_slices(case / "forget.json", made_by="test"))
         self.models.append((case / "model.safetensors").resolve())
         path = folder / paths.checkpoint(f"unlearned/{scenario}/{method}")
         model = load_checkpoint(case / "model.safetensors")
         save_checkpoint(path, scaled(model, 1.05))
-        return Ended(path, {}, "")
+        return Ended(path, COST, "")
 
 
 def found():
@@ -167,7 +175,8 @@ def test_measures_are_those_of_their_formulae():
 def test_requests_go_on_where_the_one_before_ended(monkeypatch):
     monkeypatch.setattr(substage, "run_unlearn", stand_in := StandIn())
     main([])
-    assert [len(told) for told in stand_in.told] == [2, 3]
+    # Two requests, then two lengths of retraining on all that is known.
+    assert [len(told) for told in stand_in.told] == [2, 3, 3, 3]
     assert set(stand_in.told[0]) < set(stand_in.told[1]) == set(KNOWN)
     assert stand_in.models[0] == (paths.case("s") / "model.safetensors").resolve()
     assert "unlearned/s/finetune" in stand_in.models[1].as_posix()
@@ -184,6 +193,44 @@ def test_requests_go_on_where_the_one_before_ended(monkeypatch):
     assert "| oracle |" in text
     assert RESULTS.with_suffix(".png").stat().st_size > 10_000
     assert not (paths.SCRATCH / "aftermath" / "s" / "finetune").exists()
+
+
+@pytest.mark.usefixtures("project")
+def test_retraining_is_priced_at_each_length(monkeypatch):
+    monkeypatch.setattr("stages.aftermath.__main__.draw", lambda *_: None)
+    monkeypatch.setattr(substage, "run_unlearn", stand_in := StandIn())
+    main([])
+    assert stand_in.epochs == [TRAIN.epochs, TRAIN.epochs, 0.5, 2]
+    slices = len(read_manifest(paths.manifest("train")).refs()) - len(KNOWN)
+    share = pytest.approx((8 + 3 / 3) / (TRAIN.epochs * slices))
+    assert set(found()["retrain"]) == {"0.5", "2"}
+    for entry in found()["retrain"].values():
+        assert entry["cost"] == share
+        assert entry["psnr_scope"] > 0
+    assert found()["levels"]["finetune"]["cost"] == share
+    assert found()["levels"]["oracle"]["cost"] is None
+    text = RESULTS.with_suffix(".md").read_text()
+    assert "| epochs | 0.5 | 2 |" in text
+    assert "retraining heals as much at |" in text
+
+
+@pytest.mark.usefixtures("project")
+def test_the_real_stage_retrains_for_as_long_as_it_is_told():
+    truth, params = read_truth("s"), read_params()
+    _, short = retrain_for(1, "s", params, truth)
+    _, long = retrain_for(3, "s", params, truth)
+    assert long == pytest.approx(3 * short)
+    # A retraining of training's own length costs as much as one, up to its last batch.
+    _, whole = retrain_for(TRAIN.epochs, "s", params, truth)
+    assert whole == pytest.approx(1, abs=0.1)
+
+
+def test_retraining_breaks_even_at_the_lowest_cost_that_heals_as_much():
+    retrained = {0.25: -1.0, 0.5: 0.3, 1.0: 0.2}
+    assert break_even(0.1, retrained) == 0.5
+    assert break_even(0.3, retrained) == 0.5
+    assert break_even(0.31, retrained) is None
+    assert break_even(-0.1, retrained) == 0
 
 
 @pytest.mark.usefixtures("project")
@@ -226,6 +273,10 @@ def test_the_real_stage_runs_a_sequence():
         (lambda: paths.checkpoint("oracle-0").unlink(), "dvc repro train_oracle@0"),
         (
             lambda: paths.checkpoint("unlearned/s/finetune").unlink(),
+            "dvc repro unlearn@s-finetune",
+        ),
+        (
+            lambda: paths.cost("unlearned/s/finetune").unlink(),
             "dvc repro unlearn@s-finetune",
         ),
         (lambda: (paths.answers("s") / "record.json").unlink(), "record.json"),

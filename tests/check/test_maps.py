@@ -13,6 +13,8 @@ from stages.check.validate import find_problems
         ("scenarios", ["mislabel-3"], "'aftermath.scenarios' has 'mislabel-3'"),
         ("sequence", ["sdd"], "Did you mean 'ssd'?"),
         ("requests", 1, "'aftermath.requests' = 1"),
+        ("retrain_epochs", [2, 2], "'aftermath.retrain_epochs' = [2, 2]"),
+        ("retrain_epochs", [0, 2], "each above the one before"),
         ("relearn", {"steps": [4, 2]}, "each above the one before"),
     ],
 )
