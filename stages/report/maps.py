@@ -108,7 +108,7 @@ def _kept(values: Measures) -> Measures:
         found[name] = values[name]
         if values[name] is None:
             found[f"{name}_reason"] = values[f"{name}_reason"]
-    for name in ("damage_outside_worst", "flags"):
+    for name in ("damage_vs_continue_contrast", "damage_outside_worst", "flags"):
         found[name] = values[name]
     return found
 

@@ -35,6 +35,7 @@ WITH_INTERVAL = (
     "membership_auroc",
     "damage_outside_db",
     "damage_vs_continue_db",
+    "damage_vs_continue_contrast_db",
     "score",
     "score_truth",
 )

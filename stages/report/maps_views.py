@@ -32,6 +32,11 @@ VIEWS = (
 )
 COLUMNS = (
     *((view.measure, view.title, view.digits) for view in VIEWS),
+    (
+        "damage_vs_continue_contrast_db",
+        "Against `continue`, worst contrast outside, dB",
+        2,
+    ),
     ("damage_outside_worst_db", "Worst subject or contrast outside, dB", 2),
     ("damage_outside_db", "Against the poisoned model, outside, dB", 2),
     ("healing_hidden", "Healing, PSNR of hidden poison against its clean targets", 2),
@@ -76,9 +81,10 @@ def write_table(path: Path, name: str, row: Map, content: Content) -> None:
     text = [
         f"# Map `{name}`",
         "",
-        "Unseen test slices, 95 % intervals by paired bootstrap over subjects; every "
-        "measure is defined in `stages/report/README.md`. Cost is that of training "
-        "from scratch on what is not known to be bad. Made by `make maps`.",
+        "Unseen test slices (outside the scope those of validation too), 95 % "
+        "intervals by paired bootstrap over subjects; every measure is defined in "
+        "`stages/report/README.md`. Cost is that of training from scratch on what is "
+        "not known to be bad. Made by `make maps`.",
     ]
     shown = _shown(row, content)
     for measure, title, digits in COLUMNS:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from stages.report.bootstrap import Bootstrap, Estimate, combine
+from stages.report.bootstrap import Bootstrap, Estimate, absent, combine
 from stages.report.rows import Membership, ModelRows, Refs
 
 SPLITS = (
@@ -135,6 +135,24 @@ def worst_outside(model: Model, none: Model) -> tuple[float, str] | None:
     labelled += [(value, f"contrast {name}") for name, value in by_contrast.items()]
     value, name = min(labelled)
     return float(value), name
+
+
+def worst_contrast(model: Model, other: Model) -> tuple[Estimate, str | None]:
+    """Paired change of the contrast outside the scope that lost most PSNR, and which.
+
+    Unlike the worst of many subjects, which is low for any two models, it has an
+    interval: of the contrast's subjects.
+    """
+    rows, before = model.rows["outside"], other.rows["outside"]
+    if rows.empty:
+        return absent("no unseen slice lies outside the scope"), None
+    change = rows[["subject_id", "contrast"]].assign(change=rows.psnr - before.psnr)
+    found = {
+        str(name): model.bootstrap.mean(part.groupby("subject_id")["change"].mean())
+        for name, part in change.groupby("contrast")
+    }
+    name = min(found, key=lambda contrast: (found[contrast].value or 0.0, contrast))
+    return found[name], name
 
 
 def flags(model: Model, none: Model) -> list[str]:

@@ -91,10 +91,16 @@ class Digests:
             blocks.append(f"unlearn.{method}")
             code.append(f"unlearn/{method}")
         poisoning = find_block(self._params, f"scenarios.{scenario}")["poisoning"]
-        return self._digest(poisoning, blocks, code)
+        # Healing against drop-all is measured where there is one.
+        compared = poisoning in find_block(self._params, "grid.drop_all")
+        return self._digest(poisoning, blocks, code, drop_all=compared)
 
     def _digest(
-        self, poisoning: str, blocks: Iterable[str], code: Iterable[str]
+        self,
+        poisoning: str,
+        blocks: Iterable[str],
+        code: Iterable[str],
+        **others: bool,
     ) -> str:
         row = find_block(self._params, f"poisonings.{poisoning}")
         kinds = [*self._stages, f"poison/{row['attack']}", *code]
@@ -109,6 +115,7 @@ class Digests:
                 key: find_block(self._params, key) for key in [*self._blocks, *blocks]
             },
             "code": {kind: self._code[kind] for kind in kinds},
+            **others,
         }
         return _sha256(json.dumps(shaping, sort_keys=True))
 

@@ -13,6 +13,7 @@ from stages.report.measures import (
     Model,
     difference,
     flags,
+    worst_contrast,
     worst_outside,
 )
 from stages.report.rows import evaluated_by, read_membership, read_model
@@ -127,6 +128,9 @@ def _add_damage(values: Measures, name: str, models: dict[str, Model]) -> None:
     for key, other in (("outside", NONE), ("vs_continue", CONTINUE)):
         change = difference(model, models[other], "psnr", "outside")
         put(values, f"damage_{key}_db", change)
+    change, contrast = worst_contrast(model, models[CONTINUE])
+    put(values, "damage_vs_continue_contrast_db", change)
+    values["damage_vs_continue_contrast"] = contrast
     worst = worst_outside(model, models[NONE])
     reason = "no unseen slice lies outside the scope"
     if name == NONE:

@@ -101,6 +101,10 @@ def test_figures_come_out_as_made_up():
     assert cost["none"] == 0
     worst = result["mislabel-30"]["ssd"]["damage_outside_worst_db"]
     assert worst < result["mislabel-30"]["ssd"]["damage_outside_db"] < -2
+    ssd = result["mislabel-30"]["ssd"]
+    contrast = ssd["damage_vs_continue_contrast_db"]
+    assert ssd["damage_outside_worst_db"] <= contrast <= ssd["damage_vs_continue_db"]
+    assert ssd["damage_vs_continue_contrast"] != "FLAIR"
     # Made-up likeness to the poison is the same for members and strangers.
     assert 0.3 < result["mislabel-30"]["none"]["membership_auroc"] < 0.7
     assert result["_run"]["missing"] == []
@@ -181,6 +185,14 @@ def test_other_known_slices_drop_a_scenario_and_another_training_all(capsys):
     assert all(needs(capsys).values())
 
 
+def test_without_its_drop_all_a_scenario_is_measured_anew(capsys):
+    run()
+    change_params(lambda content: content["grid"].update(drop_all=["mislabel-30"]))
+    wanted = needs(capsys)
+    assert wanted["mislabel-30"] == []
+    assert "evaluate@mislabel-10-ssd" in wanted["mislabel-10"]
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -205,7 +217,22 @@ def test_the_study_knows_every_map_of_its_profile():
     assert set(study.MAPS) == set(whole["maps"])
     for row in whole["maps"].values():
         assert set(row["scenarios"]) <= set(whole["scenarios"])
-    # Held out until the end.
+
+
+def test_the_held_out_attack_is_in_its_own_map_alone():
     held_out = {"attack": "artefact", "scope": {"contrast": "T2w"}}
-    for row in whole["poisonings"].values():
-        assert {key: row[key] for key in held_out} != held_out
+    for kind in ("default", "maps", "potency"):
+        whole = yaml.safe_load(profile.render(kind))
+        rows = whole["poisonings"].items()
+        found = {
+            name
+            for name, row in rows
+            if {key: row[key] for key in held_out} == held_out
+        }
+        scenarios = {
+            key for key, row in whole["scenarios"].items() if row["poisoning"] in found
+        }
+        assert bool(scenarios) == (kind == "maps")
+        assert not scenarios & set(whole["tune"]["scenarios"])
+        for key, row in whole["maps"].items():
+            assert bool(scenarios & set(row["scenarios"])) == (key == "held_out")

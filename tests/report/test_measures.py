@@ -8,7 +8,13 @@ from stages.common.manifest import SliceRef
 from stages.common.truth import PoisonedSlice, TruthRecord
 from stages.report.bootstrap import TOO_FEW, Bootstrap, combine
 from stages.report.healing import NO_DAMAGE, healing, seed_gap
-from stages.report.measures import Model, difference, flags, worst_outside
+from stages.report.measures import (
+    Model,
+    difference,
+    flags,
+    worst_contrast,
+    worst_outside,
+)
 from stages.report.rows import TWIN_VALUES, ModelRows, split_slices
 from stages.report.settings import BootstrapSettings
 
@@ -234,6 +240,27 @@ def test_damage_outside_and_its_worst():
     assert name == "subject test3"
     evenly = model(20.0, 29.5)
     assert worst_outside(evenly, none)[0] == pytest.approx(-0.5)
+
+
+def test_worst_contrast_has_the_interval_of_its_subjects():
+    table = rows(20.0, 30.0).reset_index()
+    second = table["contrast"].eq("T1w") & table["slice_num"].eq(1)
+    table.loc[second, "contrast"] = "T2w"
+    table = table.set_index(["volume_id", "slice_num"])
+    number = table["subject_id"].str[-1].astype(int)
+    change = table["contrast"].map({"FLAIR": -9, "T1w": 1, "T2w": -0.2})
+    change -= number * table["contrast"].eq("T2w")
+    before = Model(both(table), MEMBERSHIP, BOOTSTRAP)
+    hurt = Model(both(table.assign(psnr=table.psnr + change)), MEMBERSHIP, BOOTSTRAP)
+    lost, name = worst_contrast(hurt, before)
+    assert name == "T2w"
+    assert lost.value == pytest.approx(-0.2 - (SUBJECTS - 1) / 2)
+    low, high = lost.interval
+    # Val and test have six subjects each, of 0 to 5: a deviation of 1.7 in twelve.
+    assert low == pytest.approx(lost.value - 1.96 * 1.708 / np.sqrt(12), abs=0.15)
+    assert low < lost.value < high < -0.2
+    gained, _ = worst_contrast(before, hurt)
+    assert gained.value == pytest.approx(-1)
 
 
 def test_score_by_hand():
