@@ -107,6 +107,8 @@ def _prices(retrained: Found, levels: Found) -> list[str]:
         if level["cost"] is not None and value is not None:
             price = break_even(value, healed)
             at = "none of these costs" if price is None else _number(price, 2)
+            if price == 0:
+                at = "no cost: to do nothing is as good"
             cells = [_number(level["cost"], 2), _number(value, 2), at]
             lines.append(f"| {' | '.join([model, *cells])} |")
     return lines
