@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from stages.check import cohort, discover, maps, tuning
+from stages.check import cohort, discover, forget_sets, maps, tuning
 from stages.check.excerpt import excerpt
 from stages.check.explain import at, did_you_mean, items, listed, mapping, shown
 
@@ -19,6 +19,7 @@ def problems(params: Params) -> list[str]:
         *cohort.problems(params),
         *_sampling(params),
         *_reports(params),
+        *forget_sets.problems(params),
         *tuning.problems(params),
         *maps.problems(params),
     ]

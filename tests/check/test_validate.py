@@ -21,6 +21,47 @@ def test_a_budget_of_reports_needs_reports(params):
     assert "'scenarios.mislabel-30-found.budget' = 'as_known' is none" in line
 
 
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"known": 1.0, "seed": 2, "false_positives": 0.3}, "known' = 1.0 makes"),
+        ({"detected": "loss_outlier", "budget": 0.51}, "budget' = 0.51 makes"),
+        (
+            {"detected": "loss_outlier", "budget": 0.4, "with_tips": True},
+            "budget' = 0.4 makes",
+        ),
+        (
+            {"detected": "loss_outlier", "budget": "as_known", "with_tips": True},
+            "budget' = as_known makes",
+        ),
+    ],
+)
+def test_a_forget_set_larger_than_the_retain_set_is_named(params, row, message):
+    params["poisonings"]["mislabel-30"]["share"] = 0.4
+    params["detect"]["known"] = 0.7
+    params["scenarios"]["s"] = {"poisoning": "mislabel-30", **row}
+    (line,) = find_problems(params)
+    assert message in line
+    assert "'scenarios.s." in line
+    assert "larger than the retain set" in line
+    assert "% of the training slices" in line
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"known": 1.0, "seed": 2, "false_positives": 0.2},  # half of the slices
+        {"detected": "loss_outlier", "budget": 0.5},
+        {"detected": "loss_outlier", "budget": "as_known"},
+    ],
+)
+def test_a_forget_set_as_large_as_the_retain_set_passes(params, row):
+    params["poisonings"]["mislabel-30"]["share"] = 0.4
+    params["detect"]["known"] = 0.7
+    params["scenarios"]["s"] = {"poisoning": "mislabel-30", **row}
+    assert find_problems(params) == []
+
+
 def test_detectors_that_learn_from_reports_need_some(params):
     params["detect"]["known"] = 0
     (line,) = find_problems(params)
