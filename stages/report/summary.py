@@ -131,6 +131,8 @@ def _add_damage(values: Measures, name: str, models: dict[str, Model]) -> None:
     change, contrast = worst_contrast(model, models[CONTINUE])
     put(values, "damage_vs_continue_contrast_db", change)
     values["damage_vs_continue_contrast"] = contrast
+    if contrast is None:
+        values["damage_vs_continue_contrast_reason"] = change.reason
     worst = worst_outside(model, models[NONE])
     reason = "no unseen slice lies outside the scope"
     if name == NONE:

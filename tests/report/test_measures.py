@@ -263,6 +263,16 @@ def test_worst_contrast_has_the_interval_of_its_subjects():
     assert gained.value == pytest.approx(-1)
 
 
+def test_without_a_slice_outside_no_contrast_is_the_worst():
+    scope = {split: tuple(sorted(refs)) for split, refs in ALL.items()}
+    whole = record(POISONED).model_copy(update={"scope": scope})
+    everything = split_slices(ALL, whole, KNOWN, scoped=True)
+    one = Model(both(rows(20.0)), everything, BOOTSTRAP)
+    lost, name = worst_contrast(one, one)
+    assert (lost.value, name) == (None, None)
+    assert "outside the scope" in lost.reason
+
+
 def test_score_by_hand():
     table = rows(20.0, ssim=0.8, ssim_vs_poison=0.3)
     made = Model(both(table), MEMBERSHIP, BOOTSTRAP)
