@@ -153,7 +153,7 @@ def ask(
 
 
 def _cost(scenario: str, name: str, params: dict[str, Any]) -> float | None:
-    """Of a method, over that of retraining; None of the oracle, which nobody has."""
+    """Of a method, over that of retraining; None of oracle and poisoned model."""
     if name in (ORACLE, NONE):
         return None
     path = paths.cost(f"unlearned/{scenario}/{name}")

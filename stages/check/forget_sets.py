@@ -23,7 +23,7 @@ def problems(params: dict[str, Any]) -> list[str]:
             key = "known" if at(row, "budget") is None else "budget"
             found.append(
                 f"'scenarios.{name}.{key}' = {at(row, key)} makes a known forget set "
-                f"of {share:.0%} of the training slices, larger than the retain set "
+                f"of {share:.1%} of the training slices, larger than the retain set "
                 f"that is left: take at most {MOST:.0%}, or retrain on slices you trust"
             )
     return found
