@@ -61,13 +61,21 @@ def _write_numbers(plan: Plan) -> None:
 def _write_detection() -> None:
     from stages.report import detection, detection_figure, detection_tables, style
     from stages.report.detection_rows import read_detection_plan
+    from stages.report.filter_retrain import NAME, filter_retrain, of_cell
 
     plan = read_detection_plan(read_params())
     summary = detection.summarise_detection(plan)
+    results = json.loads((METRICS / "summary.json").read_text(encoding="utf-8"))
+    retrained = filter_retrain(results, plan)
+    for cell in plan.cells:
+        if found := of_cell(retrained, plan, cell):
+            detection.figures_of(summary, cell)[NAME] = found
     decisions = detection.confusion(plan)
     outputs = {
         "detection.json": json.dumps(summary, indent=1, allow_nan=False) + "\n",
-        "tables/detection.md": detection_tables.detection_markdown(summary, plan),
+        "tables/detection.md": detection_tables.detection_markdown(
+            summary, plan, retrained
+        ),
         "tables/detection.csv": detection_tables.detection_csv(summary, plan),
         "plots/confusion.csv": decisions,
     }

@@ -1,6 +1,8 @@
 """How much of the poison can be found: attack -> share -> detector -> figures.
 
 Measured on the slices that nobody has reported: undiscovered poison against clean.
+Poison that lies in one contrast is told from the clean slices of the others by the
+contrast alone, so the area under the curve is also given among the slices of the scope.
 """
 
 import logging
@@ -19,8 +21,10 @@ from stages.report.values import Measures, put
 log = logging.getLogger(__name__)
 
 CHANCE = 0.5
+IN_SCOPE = "auroc_in_scope"
 FIGURES = (
     "auroc",
+    IN_SCOPE,
     "average_precision",
     "precision_at_budget",
     "recall_at_budget",
@@ -30,6 +34,8 @@ NOTHING_HIDDEN = "no poison is undiscovered"
 NOTHING_CLEAN = "no training slice is clean"
 NOTHING_KNOWN = "no slice has been reported: there is no budget"
 TOO_FEW = f"poison or clean slices in fewer than {MIN_SUBJECTS} subjects"
+# Area under the curve -> among which slices it is.
+WARNED = {"auroc": "", IN_SCOPE: " in the scope"}
 # Of the weights that are looked at together: 2 million are 16 MB.
 BLOCK = 2_000_000
 CLASSIFIER = "forget_classifier"
@@ -47,15 +53,28 @@ def summarise_detection(plan: DetectionPlan) -> dict[str, Any]:
             "threat_model": cell.threat_model,
             **values,
         }
-        if values["below_chance"]:
-            log.warning(
-                "detector %s is BELOW CHANCE on %s: AUROC %.3f [%.3f, %.3f]; what it "
-                "calls suspicious is clean",
-                cell.detector,
-                cell.poisoning,
-                *(values[f"auroc{end}"] for end in ("", "_low", "_high")),
-            )
+        for name, among in WARNED.items():
+            if values[below_chance(name)]:
+                log.warning(
+                    "detector %s is BELOW CHANCE on %s%s: AUROC %.3f; what it calls "
+                    "suspicious is clean",
+                    cell.detector,
+                    cell.poisoning,
+                    among,
+                    values[name],
+                )
     return summary
+
+
+def below_chance(name: str) -> str:
+    """Name of the flag of an area under the curve."""
+    return name.replace("auroc", "below_chance")
+
+
+def warning_of(values: Measures) -> str:
+    """What a table says where a detector does worse than chance; mostly nothing."""
+    found = [name for name in WARNED if values[below_chance(name)]]
+    return f"**below chance{WARNED[found[0]]}**" if found else ""
 
 
 def figures_of(summary: dict[str, Any], cell: DetectionCell) -> Measures:
@@ -68,7 +87,7 @@ def measure(rows: pd.DataFrame, bootstrap: Bootstrap) -> Measures:
     """The figures of one detector on one poisoning.
 
     Args:
-        rows: every training slice: score, known, poisoned, subject_id.
+        rows: every training slice: score, known, poisoned, in_scope, subject_id.
         bootstrap: draws subjects.
     """
     known = int(rows["known"].sum())
@@ -81,10 +100,16 @@ def measure(rows: pd.DataFrame, bootstrap: Bootstrap) -> Measures:
         "n_known": known,
     }
     found = estimates(hidden, known, bootstrap)
+    inside = estimates(hidden[hidden["in_scope"]], 0, bootstrap)["auroc"]
+    reason = f"in the scope, {inside.reason}" if inside.reason else ""
+    found[IN_SCOPE] = inside._replace(reason=reason)
     for name in FIGURES:
         put(values, name, found[name])
-    interval = found["auroc"].interval
-    values["below_chance"] = interval is not None and interval[1] < CHANCE
+    for name in WARNED:
+        value, interval = found[name].value, found[name].interval
+        # Few subjects have no interval; that silences no warning.
+        most = value if interval is None else interval[1]
+        values[below_chance(name)] = most is not None and most < CHANCE
     return values
 
 

@@ -13,6 +13,7 @@ from stages.report import style
 from stages.report.detection import (
     CHANCE,
     CLASSIFIER,
+    IN_SCOPE,
     figures_of,
     most_poisoned,
 )
@@ -70,6 +71,11 @@ def _ranking(
             if values["auroc_low"] is not None:
                 ends = [values["auroc_low"], values["auroc_high"]]
                 axis.plot([x, x], ends, color=colour, linewidth=1.2)
+            if values[IN_SCOPE] is not None:
+                axis.plot(
+                    [x + 0.05], [values[IN_SCOPE]], marker=marker, markersize=5,
+                    color=colour, markerfacecolor="white",
+                )  # fmt: skip
     axis.axhline(CHANCE, color=style.DARK, linewidth=0.8, linestyle=":")
     axis.set_ylim(-0.02, 1.03)
     axis.set_xlim(-0.5, len(poisonings) - 0.5)
@@ -77,7 +83,8 @@ def _ranking(
         range(len(poisonings)), [name.replace("-", "-\n", 1) for name in poisonings]
     )
     axis.grid(axis="y", alpha=0.25)
-    axis.set(ylabel="AUROC", title="Undiscovered poison against clean slices")
+    title = "Undiscovered poison against clean slices (hollow: those of the scope)"
+    axis.set(ylabel="AUROC", title=title)
 
 
 def _confusion(axis: Axes, table: pd.DataFrame, poisoning: str) -> None:

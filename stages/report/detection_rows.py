@@ -103,7 +103,7 @@ def _share_keys(poisonings: dict[str, _Poisoning]) -> dict[str, str]:
 
 
 def read_scores(cell: DetectionCell) -> pd.DataFrame:
-    """Every training slice: score, known, poisoned, subject_id; in a fixed order.
+    """Every training slice: score, known, poisoned, in_scope, subject_id; sorted.
 
     Raises:
         ValueError: rows are missing or damaged; names the stage to rerun.
@@ -131,11 +131,14 @@ def read_scores(cell: DetectionCell) -> pd.DataFrame:
         )
     if rows["score"].isna().any():
         raise ValueError(f"{path} has a slice without a score: {rerun}")
-    poisoned = {
-        entry.ref for entry in read_record(paths.truth(cell.poisoning)).poisoned
-    }
+    record = read_record(paths.truth(cell.poisoning))
+    poisoned, scope = (
+        {entry.ref for entry in record.poisoned},
+        set(record.scope["train"]),
+    )
     return rows.assign(
         known=rows["known"].astype(bool),
         poisoned=[SliceRef(*ref) in poisoned for ref in rows.index],
+        in_scope=[SliceRef(*ref) in scope for ref in rows.index],
         subject_id=subjects.reindex(rows.index),
     )

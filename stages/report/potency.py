@@ -27,8 +27,9 @@ from stages.report.detection_rows import DetectionPlan, read_detection_plan
 from stages.report.potency_cells import study_cells
 from stages.report.potency_detection import draw_detection, write_detection
 from stages.report.potency_figures import measure_potency
+from stages.report.potency_plot import draw_plot
 from stages.report.potency_store import DETECTION, FOLDER, POTENCY, read_store
-from stages.report.potency_views import draw_plot, scope_of, write_table
+from stages.report.potency_views import scope_of, write_table
 from stages.report.study_cells import (
     Key,
     Study,

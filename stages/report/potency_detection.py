@@ -1,5 +1,6 @@
 """The detection part of the potency study as a table and as a plot."""
 
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,8 +9,9 @@ from matplotlib.axes import Axes
 
 from stages.common.volume import write_text
 from stages.report import style
-from stages.report.detection import CHANCE
+from stages.report.detection import CHANCE, IN_SCOPE, warning_of
 from stages.report.detection_rows import DetectionPlan
+from stages.report.potency_plot import SPREAD, TICKS
 from stages.report.potency_views import (
     DASH,
     not_run,
@@ -22,12 +24,18 @@ from stages.report.values import Measures
 INTRODUCTION = """\
 # Detection: what each detector finds of each poisoning
 
-AUROC of undiscovered poison against clean slices (0.5 is chance), and after the
-semicolon the recall at 1 % false positives; among the training slices that nobody has
-reported. 95 % intervals by paired bootstrap over subjects. A detector called open sees
-the fully sampled k-space, which holds the truth. All figures, with those at the budget,
+AUROC of undiscovered poison against clean slices (0.5 is chance) among the training
+slices that nobody has reported; after "in scope" the same among those that the attack
+chose from, and after "recall" the recall at 1 % false positives. Poison that lies in
+one contrast stands out by the contrast: a detector that told nothing but contrasts
+apart would have an AUROC near 1, so the second figure is the one that counts there.
+95 % intervals by paired bootstrap over subjects. All figures, with those at the budget,
 are in `metrics/studies/detection.json`. Made by `make potency`.
 """
+HEADINGS = {
+    "closed": "## Closed threat model",
+    "open": "## Open threat model (the fully sampled k-space, which holds the truth)",
+}
 
 
 class Row(NamedTuple):
@@ -40,7 +48,7 @@ class Row(NamedTuple):
 def write_detection(
     path: Path, result: dict[str, Any], plan: DetectionPlan, poisonings: dict[str, Any]
 ) -> None:
-    """Write a row per poisoning and a column per detector, as Markdown.
+    """Write a table per threat model: a row per poisoning, a column per detector.
 
     Args:
         path: file to write.
@@ -48,73 +56,120 @@ def write_detection(
         plan: the detectors, and the order of the rows.
         poisonings: rows of `params.yaml`.
     """
-    detectors = _detectors(plan)
-    heads = ["attack", "scope", "share", "settings", *detectors.values()]
-    text = [INTRODUCTION, f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
-    for row, found in _rows(result, plan, poisonings):
-        cells = [row["attack"], scope_of(row), f"{row['share']:g}"]
-        cells.append(settings_of(row["settings"]))
-        cells += [_cell(found.get(detector)) for detector in detectors]
-        text.append(f"| {' | '.join(cells)} |")
+    rows = _rows(result, plan, poisonings)
+    text = [INTRODUCTION]
+    for threat_model, heading in HEADINGS.items():
+        detectors = [
+            detector
+            for detector, (model, _) in _detectors(plan).items()
+            if model == threat_model
+        ]
+        if not detectors:
+            continue
+        heads = ["attack", "scope", "share", "settings", *detectors]
+        text += [heading, "", f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+        for row, found in rows:
+            cells = [row["attack"], scope_of(row), f"{row['share']:g}"]
+            cells.append(settings_of(row["settings"]))
+            cells += [_cell(found.get(detector)) for detector in detectors]
+            text.append(f"| {' | '.join(cells)} |")
+        text.append("")
     cells = [cell.split(" ", 1) for cell in result["_run"]["missing"]]
-    text += not_run(cells, len(detectors), "detector")
-    write_text(path, "\n".join(text) + "\n")
+    text += not_run(cells, len(_detectors(plan)), "detector")
+    write_text(path, "\n".join(text).rstrip() + "\n")
 
 
 def draw_detection(
     path: Path, result: dict[str, Any], plan: DetectionPlan, poisonings: dict[str, Any]
 ) -> None:
-    """Draw AUROC against the share: a panel per detector, a line per attack.
+    """Draw AUROC in the scope against the share: a panel per detector.
 
-    What has another scope or other settings than the first of its attack is left to the
-    table. Arguments as of `write_detection`.
+    A line per attack, scope and settings that have several shares; the rest is left to
+    the table. Arguments as of `write_detection`.
     """
     detectors = _detectors(plan)
-    groups: dict[str, list[Row]] = {}
-    for row in _rows(result, plan, poisonings):
-        group = groups.setdefault(row.poisoning["attack"], [])
-        if not group or _like(row.poisoning, group[0].poisoning):
-            group.append(row)
+    lines = _lines(_rows(result, plan, poisonings))
     with matplotlib.rc_context(style.RC):
-        figure = style.new_figure(max(3.0, 2.6 * len(detectors)), 3.8)
-        axes = figure.subplots(1, max(1, len(detectors)), sharey=True, squeeze=False)
+        figure = style.new_figure(max(3.0, 2.6 * len(detectors)), 4.2)
+        axes = figure.subplots(
+            1, max(1, len(detectors)), sharex=True, sharey=True, squeeze=False
+        )
         shown = axes[0][: len(detectors)]  # one stays empty where nothing has run
-        for axis, (detector, title) in zip(shown, detectors.items(), strict=True):
-            _draw(axis, groups, detector)
+        for axis, (detector, (_, title)) in zip(shown, detectors.items(), strict=True):
+            for number, (name, look, rows) in enumerate(lines):
+                # Beside each other where they share a share.
+                factor = 1 + SPREAD * (number - len(lines) / 2)
+                _draw(axis, rows, detector, factor, look | {"label": name})
+            axis.axhline(CHANCE, color=style.DARK, linewidth=0.8, linestyle=":")
             axis.set_title(title, loc="left")
-            axis.set_xlabel("poisoned share, %")
-        axes[0, 0].set(ylabel="AUROC", ylim=(-0.02, 1.03))
+            axis.set(xscale="log", xlabel="poisoned share, %")
+            axis.set_xticks(TICKS, [str(tick) for tick in TICKS], minor=False)
+            axis.set_xticks([], minor=True)
+        axes[0, 0].set(ylabel="AUROC among the slices of the scope", ylim=(-0.02, 1.03))
         handles: dict[str, Any] = {}
         for axis in axes[0]:
-            lines, names = axis.get_legend_handles_labels()
-            handles |= dict(zip(names, lines, strict=True))
+            drawn, names = axis.get_legend_handles_labels()
+            handles |= dict(zip(names, drawn, strict=True))
         figure.legend(handles.values(), handles, loc="outside lower center", ncols=4)
         style.save(figure, path)
 
 
-def _draw(axis: Axes, groups: dict[str, list[Row]], detector: str) -> None:
-    for index, (attack, group) in enumerate(groups.items()):
-        points = sorted(
-            (100 * row.poisoning["share"], row.found[detector]["auroc"])
-            for row in group
-            if detector in row.found and row.found[detector]["auroc"] is not None
-        )
-        if points:
-            axis.plot(
-                *zip(*points, strict=True),
-                color=style.COLOURS[index % len(style.COLOURS)],
-                marker=style.MARKERS[index % len(style.MARKERS)],
-                label=attack,
+def _lines(rows: list[Row]) -> list[tuple[str, dict[str, Any], list[Row]]]:
+    """Name, look and rows of what differs in its share alone."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        kind = {key: row.poisoning[key] for key in ("attack", "scope", "settings")}
+        groups.setdefault(json.dumps(kind, sort_keys=True), []).append(row)
+    lines: list[tuple[str, dict[str, Any], list[Row]]] = []
+    attacks: dict[str, int] = {}
+    for group in groups.values():
+        if len(group) < 2:
+            continue
+        poisoning = group[0].poisoning
+        attack, settings = poisoning["attack"], poisoning["settings"]
+        number = attacks[attack] = attacks.get(attack, -1) + 1
+        colour = list(attacks).index(attack)
+        look = {
+            "color": style.COLOURS[colour % len(style.COLOURS)],
+            "marker": style.MARKERS[colour % len(style.MARKERS)],
+            "linestyle": ("-", "--", ":")[number % 3],
+        }
+        kind = settings.get("kind") or settings.get("manipulation")
+        name = f"{attack} ({kind})" if kind else attack
+        lines.append((name, look, group))
+    return lines
+
+
+def _draw(
+    axis: Axes, rows: list[Row], detector: str, factor: float, look: dict[str, Any]
+) -> None:
+    points = []
+    for row in rows:
+        figures = row.found.get(detector)
+        if figures is not None and figures[IN_SCOPE] is not None:
+            value = figures[IN_SCOPE]
+            low, high = (figures[f"{IN_SCOPE}_{end}"] for end in ("low", "high"))
+            low, high = (value if end is None else end for end in (low, high))
+            points.append(
+                (
+                    100 * factor * row.poisoning["share"],
+                    value,
+                    value - low,
+                    high - value,
+                )
             )
-    axis.axhline(CHANCE, color=style.DARK, linewidth=0.8, linestyle=":", label="chance")
+    if points:
+        x, y, *ends = zip(*sorted(points), strict=True)
+        axis.errorbar(x, y, ends, markersize=4, elinewidth=0.7, **look)
 
 
-def _detectors(plan: DetectionPlan) -> dict[str, str]:
-    """Detector -> how it is called."""
+def _detectors(plan: DetectionPlan) -> dict[str, tuple[str, str]]:
+    """Detector -> its threat model, and how it is called."""
     return {
-        cell.detector: f"{cell.detector} (open)"
-        if cell.threat_model == "open"
-        else cell.detector
+        cell.detector: (
+            cell.threat_model,
+            f"{cell.detector} (open)" if cell.threat_model == "open" else cell.detector,
+        )
         for cell in plan.cells
     }
 
@@ -132,14 +187,12 @@ def _rows(
     return rows
 
 
-def _like(row: dict[str, Any], first: dict[str, Any]) -> bool:
-    return all(row[key] == first[key] for key in ("scope", "settings"))
-
-
 def _cell(figures: Measures | None) -> str:
     if figures is None:
         return DASH
-    auroc, recall = (
-        with_interval(figures, name, 2) for name in ("auroc", "recall_at_1pct_fp")
+    auroc, inside, recall = (
+        with_interval(figures, name, 2)
+        for name in ("auroc", IN_SCOPE, "recall_at_1pct_fp")
     )
-    return f"{auroc}; {recall}"
+    parts = [auroc, f"in scope {inside}", f"recall {recall}"]
+    return "; ".join([*parts, *filter(None, [warning_of(figures)])])

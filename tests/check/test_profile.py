@@ -36,16 +36,30 @@ def test_committed_params_are_a_profile():
 def test_potency_has_every_attack_at_every_share_in_two_scopes():
     attacks = discover.plugins("poison")
     rows = yaml.safe_load(profile.render("potency"))["poisonings"].values()
-    found = {(r["attack"], r["share"], r["scope"].get("contrast")) for r in rows}
-    for attack in attacks:
-        for share in (0.01, 0.05, 0.1, 0.3):
-            assert {(attack, share, None), (attack, share, "FLAIR")} <= found
-    severities = {
-        row["settings"]["severity"]
-        for row in rows
-        if row["settings"].get("kind") == "ghosting" and row["share"] == 0.3
+    shares = {}
+    for row in rows:
+        contrast = row["scope"].get("contrast", "all" if not row["scope"] else None)
+        group = row["attack"], contrast, json.dumps(row["settings"], sort_keys=True)
+        shares.setdefault(group, set()).add(row["share"])
+    whole = {
+        group for group, found in shares.items() if found >= {0.01, 0.05, 0.1, 0.3}
     }
-    assert len(severities) >= 4
+    for attack in attacks:
+        assert {(attack, "all"), (attack, "FLAIR")} <= {group[:2] for group in whole}
+    # The strongest artefact, a shading that all slices share.
+    for scope in ("all", "FLAIR"):
+        assert any(
+            group[:2] == ("artefact", scope) and '"shared": 7' in group[2]
+            for group in whole
+        )
+    severities = {}
+    for row in rows:
+        settings = row["settings"]
+        kind = settings.get("kind"), settings.get("shared")
+        if row["share"] == 0.3 and row["scope"] == {"contrast": "FLAIR"}:
+            severities.setdefault(kind, set()).add(settings.get("severity"))
+    assert len(severities["ghosting", None]) >= 4
+    assert len(severities["bias", 7]) >= 3
 
 
 @pytest.mark.parametrize("name", ["smoke", "paper"])

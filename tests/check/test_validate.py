@@ -113,6 +113,7 @@ MISTAKES = [
     ("poisonings.mislabel-30.shar", 1, ["'poisonings.mislabel-30.shar'", "'share'?"]),
     ("poisonings.mislabel-30.share", 2, ["'poisonings.mislabel-30.share' = 2"]),
     ("poisonings.mislabel-30.settings.swop", 1, ["settings.swop'", "'swap'?"]),
+    ("poisonings.shading-30.settings.severity", 1.5, ["severity' = 1.5", "equal to 1"]),
     ("poisonings.a/b", {}, ["'a/b'", "letters, digits, '_' and '-'"]),
     ("scenarios.mislabel-30.poisoning", "mislabel-3", ["'mislabel-3'", "Did you mean"]),
     ("scenarios.mislabel-30.known", 0, ["'scenarios.mislabel-30.known' = 0"]),

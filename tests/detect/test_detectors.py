@@ -15,6 +15,7 @@ from stages.check.excerpt import excerpt
 from stages.common import paths
 from stages.common.manifest import SliceRef, read_manifest, write_slices
 from stages.common.params import ParamsError, validate
+from stages.common.truth import PoisonedSlice, TruthRecord, write_truth
 from stages.detect.__main__ import main
 from stages.detect.base import detector_names, load_detector
 from tests.detect.toy_detection import (
@@ -28,6 +29,20 @@ from tests.detect.toy_detection import (
 
 DETECTORS = detector_names()
 CLOSED = [name for name in DETECTORS if not load_detector(name).OPEN]
+TRUTH = TruthRecord(
+    poisoning="p",
+    attack="mislabel",
+    changes_input=False,
+    measured_on="clean",
+    scope={"train": POISONED},
+    poisoned=tuple(
+        PoisonedSlice(
+            **ref._asdict(), draw={}, clean_sha256="", poisoned_sha256="",
+            kspace_sha256=None, change_nmse=1.0,
+        )
+        for ref in POISONED
+    ),
+)  # fmt: skip
 LEARNS = [name for name in DETECTORS if load_detector(name).NEEDS_KNOWN]
 
 
@@ -91,9 +106,9 @@ def test_the_same_data_give_the_same_file(name):
 @pytest.mark.parametrize("name", DETECTORS)
 @pytest.mark.usefixtures("poisoned")
 def test_no_detector_sees_the_truth(name):
-    write_slices(paths.truth("p") / "record.json", POISONED)
+    write_truth(paths.truth("p"), TRUTH, {})
     write_slices(paths.drop_list("p"), POISONED)
-    before = unchanged(name)
+    before = scores_of(name)  # not `unchanged`: that was computed without the truth
     shutil.rmtree(paths.DATA / "truth")
     paths.drop_list("p").unlink()
     assert scores_of(name) == before

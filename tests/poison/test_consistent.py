@@ -187,6 +187,10 @@ def test_exported_kspace_and_targets_agree_in_every_slice(make_cohort):
         ),
         ({"manipulation": "erase", "radius": 0.5}, "less than or equal to 0.3"),
         (
+            {"manipulation": "erase", "radius": 0.1, "severity": 1.1},
+            r"p.settings.severity' = 1.1: .* less than or equal to 1",
+        ),
+        (
             {"manipulation": "lesion", "lesion": {"radius": [0.2, 0.1]}},
             r"settings.lesion.radius' = .* the range must be \[low, high\]",
         ),

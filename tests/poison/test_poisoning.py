@@ -171,6 +171,11 @@ def test_unknown_poisoning_lists_the_known(capsys):
         ({"shares": 0.1}, "'poisonings.p.shares' is not a parameter"),
         ({"attack": "mislable"}, "known attacks: artefact"),
         ({"settings": {"swap": "subject"}}, "poisonings.p.settings.severity"),
+        (
+            {"scope": {"contrast": "PDw"}},
+            "poisonings.p.scope.contrast: no volume has PDw",
+        ),
+        ({"share": 0.9}, "is 24 slices"),
     ],
 )
 @pytest.mark.usefixtures("cohort")

@@ -10,6 +10,7 @@ import yaml
 from stages.common import metrics, paths
 from stages.common.manifest import SliceRef, read_manifest
 from stages.common.masks import Sampling, column_mask
+from stages.common.params import ParamsError, validate
 from stages.common.samples import SliceFiles
 from stages.common.truth import TWINS, kspace_sha256, read_record
 from stages.evaluate.outputs import zero_filled
@@ -106,6 +107,15 @@ def test_severity_zero_leaves_both_alone(images):
 def test_a_mark_that_may_not_be_sampled_is_refused(images, changes, message):
     with pytest.raises(ValueError, match=message):
         drawn(images, **changes)
+
+
+@pytest.mark.parametrize(
+    ("severity", "message"),
+    [(2.1, "less than or equal to 2"), (-0.1, "greater than or equal to 0")],
+)
+def test_a_severity_outside_its_range_is_refused(severity, message):
+    with pytest.raises(ParamsError, match=rf"'p.severity' = {severity}: .*{message}"):
+        validate({**SETTINGS, "severity": severity}, "p", trigger.Params)
 
 
 @pytest.mark.parametrize("place", [[0.45, 0.45], [-0.45, 0.45]])

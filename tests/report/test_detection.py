@@ -14,13 +14,19 @@ from sklearn import metrics
 
 from stages.common import paths
 from stages.common.manifest import SliceRef
-from stages.common.truth import PoisonedSlice, TruthRecord, write_truth
+from stages.common.truth import (
+    PoisonedSlice,
+    TruthRecord,
+    read_record,
+    write_truth,
+)
 from stages.report import detection, ranking
 from stages.report.__main__ import main
 from stages.report.bootstrap import Bootstrap
 from stages.report.detection import measure, summarise_detection
 from stages.report.detection_rows import read_detection_plan, read_scores
 from stages.report.detection_tables import detection_csv, detection_markdown
+from stages.report.filter_retrain import filter_retrain
 from stages.report.settings import BootstrapSettings
 from tests.report.made_up import MadeUpGrid, params
 
@@ -41,6 +47,7 @@ def made_up_rows(seed=0, *, subjects=8, strength=1.0, known=4, digits=1):
             "score": np.round(score, digits),
             "known": reported,
             "poisoned": poisoned,
+            "in_scope": True,
             "subject_id": np.repeat([f"s{n}" for n in range(subjects)], 12),
         }
     )
@@ -157,6 +164,44 @@ def test_what_is_null_has_its_reason(rows, reason, whole):
     assert not values["below_chance"]
 
 
+def test_what_tells_contrasts_apart_finds_nothing_in_the_scope():
+    rows = made_up_rows(strength=0.0)
+    inside = np.arange(len(rows)) % 5 < 2  # the poisoned fifth and a clean one
+    rows = rows.assign(in_scope=inside, score=rows["score"] * 0.01 + 9.0 * inside)
+    values = measure(rows, BOOTSTRAP)
+    assert values["auroc"] > 0.8
+    assert not values["below_chance"]
+    hidden = rows[~rows["known"] & inside]
+    expected = metrics.roc_auc_score(hidden["poisoned"], hidden["score"])
+    assert values["auroc_in_scope"] == pytest.approx(expected, abs=1e-5)
+    assert values["auroc_in_scope_low"] < 0.5 < values["auroc_in_scope_high"]
+
+
+def test_poison_below_the_clean_of_its_scope_is_flagged():
+    rows = made_up_rows(strength=-4.0)
+    inside = np.arange(len(rows)) % 5 < 2
+    rows = rows.assign(in_scope=inside, score=rows["score"] + 20.0 * inside)
+    values = measure(rows, BOOTSTRAP)
+    assert values["below_chance_in_scope"]
+    assert not values["below_chance"]
+    assert detection.warning_of(values) == "**below chance in the scope**"
+
+
+def test_a_scope_that_is_poisoned_whole_says_so():
+    rows = made_up_rows()
+    values = measure(rows.assign(in_scope=rows["poisoned"]), BOOTSTRAP)
+    assert values["auroc_in_scope"] is None
+    reason = "in the scope, no training slice is clean"
+    assert values["auroc_in_scope_reason"] == reason
+    assert values["auroc"] is not None
+
+
+def test_few_subjects_silence_no_warning():
+    values = measure(made_up_rows(subjects=4, strength=-3.0), BOOTSTRAP)
+    assert values["auroc_low"] is None
+    assert values["below_chance"]
+
+
 def test_poison_in_few_subjects_has_no_interval():
     rows = made_up_rows()
     few = rows["subject_id"].isin(["s0", "s1"])
@@ -183,7 +228,7 @@ class DetectedGrid(MadeUpGrid):
                 attack="mislabel",
                 changes_input=False,
                 measured_on="clean",
-                scope={},
+                scope=read_record(paths.answers(scenario.name)).scope,
                 poisoned=tuple(
                     PoisonedSlice(
                         volume_id=ref.volume_id,
@@ -264,18 +309,48 @@ def test_the_report_writes_detection_and_repeats(content):
 
 def test_threat_models_have_tables_of_their_own(content):
     plan = read_detection_plan(content)
-    text = detection_markdown(summarise_detection(plan), plan)
+    text = detection_markdown(summarise_detection(plan), plan, {})
     closed, _, opened = text.partition("## Open threat model")
     assert closed.count("| good |") == opened.count("| full |") == 3
     assert "| full |" not in closed
     assert "| good |" not in opened.partition("## From detected")[0]
-    assert "`retrain` of `mislabel-10` in `results.md`" in opened
-    assert "10 % of the training slices" in opened
     rows = list(
         csv.DictReader(detection_csv(summarise_detection(plan), plan).splitlines())
     )
     assert len(rows) == 3 * len(DETECTORS)
     assert {row["threat_model"] for row in rows} == {"closed", "open"}
+
+
+def test_filter_retrain_is_a_row_with_figures(content):
+    known = paths.answers("mislabel-10") / "known.json"
+    suspects = json.loads(known.read_text())
+    suspects["slices"].append(["train-00_T1w", 0])  # a false alarm
+    known.write_text(json.dumps(suspects))
+    main([])
+    results = json.loads(Path("metrics/summary.json").read_text())
+    written = json.loads(Path("metrics/detection.json").read_text())
+    found = written["mislabel"]["0.1"]["good"]["filter_retrain"]["mislabel-10"]
+    models = results["mislabel-10"]
+    assert found["n_suspects"] == len(suspects["slices"])
+    assert found["n_wrong"] == 1
+    assert found["psnr_filter_retrain"] == models["retrain"]["psnr_scope_test"]
+    assert found["psnr_drop_all_low"] == models["drop_all"]["psnr_scope_test_low"]
+    assert found["healing"] == models["retrain"]["healing_scope_test"]
+    assert "filter_retrain" not in written["mislabel"]["0.1"]["bad"]
+    plan = read_detection_plan(content)
+    text = Path("metrics/tables/detection.md").read_text()
+    row = next(
+        line
+        for line in text.splitlines()
+        if line.startswith("| mislabel-10 | m")
+        and "| good | " in line
+        and "closed" not in line
+        and line.count("|") == 11
+    )
+    assert f"{found['psnr_filter_retrain']:.2f} [" in row
+    assert "| 1 |" in row
+    del results["mislabel-10"]["retrain"]
+    assert filter_retrain(results, plan) == {}
 
 
 def test_a_detector_below_chance_is_shouted_about(content, caplog):
@@ -287,7 +362,7 @@ def test_a_detector_below_chance_is_shouted_about(content, caplog):
     values = summary["mislabel"]["0.3"]["bad"]
     assert values["below_chance"]
     assert values["auroc_high"] < 0.5
-    lines = detection_markdown(summary, plan).splitlines()
+    lines = detection_markdown(summary, plan, {}).splitlines()
     bad = [line for line in lines if "below chance" in line]
     assert bad
     assert all("| bad |" in line for line in bad)
@@ -343,7 +418,7 @@ def test_a_grid_without_detectors_has_empty_tables(content):
     content["grid"] |= {"detectors": [], "open_detectors": []}
     plan = read_detection_plan(content)
     assert summarise_detection(plan) == {}
-    assert "| detector | hidden" not in detection_markdown({}, plan)
+    assert "| detector | hidden" not in detection_markdown({}, plan, {})
     assert detection_csv({}, plan).count("\n") == 1
 
 

@@ -14,6 +14,7 @@ from stages.common.truth import read_record, write_truth
 from stages.report import potency
 from stages.report.detection_rows import read_detection_plan
 from stages.report.potency import detection_tree, main, potency_tree
+from stages.report.potency_plot import strongest, sweeps
 from stages.report.potency_store import DETECTION, FOLDER, POTENCY
 from stages.report.potency_views import scope_of
 from stages.report.study_digests import code_digests
@@ -253,18 +254,73 @@ def test_tables_and_plots(changed):
         line for line in table.splitlines() if "| contrast FLAIR | 0.3 |" in line
     )
     assert row.count("[") >= 4
-    table = (FOLDER / "detection.md").read_text().splitlines()
-    head = next(line for line in table if line.startswith("| attack |"))
-    assert head.endswith("| data_consistency | kspace_consistency (open) |")
-    rows = [line for line in table if line.startswith("| mislabel |")]
-    assert [row.split(" | ")[2] for row in rows] == ["0.1", "0.3"]
-    assert rows[0].split(" | ")[4] == "–"
-    assert rows[1].split(" | ")[4].count("[") == 2
+    closed, heading, opened = (
+        (FOLDER / "detection.md").read_text().partition("## Open threat model")
+    )
+    assert heading
+    for part, last in ((closed, "data_consistency"), (opened, "kspace_consistency")):
+        table = part.splitlines()
+        head = next(line for line in table if line.startswith("| attack |"))
+        assert head.endswith(f"| {last} |")
+        rows = [line for line in table if line.startswith("| mislabel |")]
+        assert [row.split(" | ")[2] for row in rows] == ["0.1", "0.3"]
+        assert rows[1].split(" | ")[4].count("[") >= 2
+        assert "; in scope 0." in rows[1] or "; in scope 1." in rows[1]
+    assert "kspace_consistency" not in closed
+    assert "| – |" in closed
+    assert "| – |" not in opened
     pictures = [FOLDER / f"{name}.png" for name in ("potency", "detection")]
     first = [path.read_bytes() for path in pictures]
     assert all(image.startswith(b"\x89PNG") for image in first)
     run()
     assert [path.read_bytes() for path in pictures] == first
+
+
+def made_up_study(*rows):
+    """Attack -> scope -> share -> figures, of (scope, share, settings, loss)."""
+    found = {}
+    for number, (scope, share, settings, loss) in enumerate(rows):
+        shares = found.setdefault("artefact", {}).setdefault(scope, {})
+        shares[f"{share} (row-{number})"] = {
+            "settings": settings, "loss_scope_db": loss, "agreement": None,
+        }  # fmt: skip
+    return found
+
+
+def test_the_plot_shows_the_strongest_settings_of_a_scope():
+    weak, strong = {"severity": 1.0, "kind": "a"}, {"severity": 0.5, "kind": "b"}
+    result = made_up_study(
+        ("all", 0.1, weak, 0.9),
+        ("all", 0.3, weak, 0.1),
+        ("all", 0.3, strong, 1.2),
+        ("all", 0.05, strong, 0.0),
+        ("contrast FLAIR", 0.3, weak, -0.1),
+    )
+    shown = [
+        (group.scope, [line.share for line in group.lines])
+        for group in strongest(result)
+    ]
+    assert shown == [
+        ("all", ["0.05 (row-3)", "0.3 (row-2)"]),
+        ("contrast FLAIR", ["0.3 (row-4)"]),
+    ]
+
+
+def test_a_sweep_differs_in_severity_alone():
+    def bias(severity):
+        return {"kind": "bias", "severity": severity, "shared": 7}
+
+    result = made_up_study(
+        ("contrast FLAIR", 0.3, bias(0.5), 1.3),
+        ("contrast FLAIR", 0.3, bias(0.25), 0.4),
+        ("contrast FLAIR", 0.1, bias(0.75), 0.2),
+        ("all", 0.3, bias(0.75), 0.6),
+        ("contrast FLAIR", 0.3, {"kind": "bias", "severity": 0.75}, 0.5),
+    )
+    found = sweeps(result)
+    assert list(found) == ["bias, 30 %, all alike, contrast FLAIR"]
+    (swept,) = found.values()
+    assert [line.figures["loss_scope_db"] for line in swept] == [0.4, 1.3]
 
 
 @pytest.mark.usefixtures("grid")

@@ -141,14 +141,14 @@ def test_rows_of_other_settings_do_not_count(tmp_path, monkeypatch):
 
 
 def test_the_profiles_cells(code):
-    """Detectors look at all that is in one contrast; the strongest go first."""
+    """Detectors look at what is in one contrast, and at 30 % among all slices."""
     content = yaml.safe_load(render("potency"))
     plan = read_detection_plan(content)
     cells = study_cells(content, plan, Digests(content, code))
     scoped = [
         name
         for name, row in content["poisonings"].items()
-        if row["scope"].get("contrast")
+        if row["scope"].get("contrast") or (not row["scope"] and row["share"] == 0.3)
     ]
     detected = dict.fromkeys(cell.part for cell in cells if cell.item)
     assert list(detected) == scoped
