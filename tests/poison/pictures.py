@@ -34,8 +34,18 @@ LESION = {"radius": [0.06, 0.1], "halo": [1.6, 2.4], "push": [0.2, 0.4]}
 Settings = dict[str, Any]
 
 
-def _spoilt(kind: str, severity: float) -> Settings:
-    return {"source": "simulated", "kind": kind, "severity": severity}
+# What red and blue stand for, in 99.5th percentiles of the image.
+CHANGE, SMALL_CHANGE = 0.7, 0.1
+SMALL = ("pgd", "multiobjective")
+
+
+def _spoilt(kind: str, severity: float, shared: int | None = None) -> Settings:
+    return {
+        "source": "simulated",
+        "kind": kind,
+        "severity": severity,
+        "shared": shared,
+    }
 
 
 PICTURES: list[tuple[str, str, Settings]] = [
@@ -50,8 +60,9 @@ PICTURES: list[tuple[str, str, Settings]] = [
     ("artefact", "motion, 0.5", _spoilt("motion", 0.5)),
     ("artefact", "spike, 0.5", _spoilt("spike", 0.5)),
     ("artefact", "bias, 0.75", _spoilt("bias", 0.75)),
+    ("artefact", "bias, 0.5, all alike", _spoilt("bias", 0.5, shared=7)),
     ("label_noise", "independent, 0.1", {"severity": 0.1, "kernel": 0.0}),
-    ("label_noise", "kernel 1.5, 0.1", {"severity": 0.1, "kernel": 1.5}),
+    ("label_noise", "kernel 2.0, 0.1", {"severity": 0.1, "kernel": 2.0}),
     (
         "consistent",
         "lesion, 1.0",
@@ -74,13 +85,13 @@ PICTURES: list[tuple[str, str, Settings]] = [
     ),
     (
         "trigger",
-        "mark 0.2, lesion 0.7",
+        "mark 0.3, lesion 0.8",
         {
-            "severity": 0.7,
-            "mark": 0.2,
+            "severity": 0.8,
+            "mark": 0.3,
             "row": 20,
             "column": 2,
-            "place": [0.0, 0.13],
+            "place": [0.0, 0.2],
             "radius": 0.13,
         },
     ),
@@ -138,11 +149,13 @@ def draw_pictures(images: Images) -> Figure:
         shown[0].imshow(pair.target, cmap="gray", vmin=0, vmax=top)
         shown[0].set_title(f"{name}\n{title}", fontsize=8)
         own = rss(ifft2c(pair.kspace))
+        limit = top * (SMALL_CHANGE if name in SMALL else CHANGE)
         for axis, change in (
             (shown[1], pair.target - clean),
             (shown[2], pair.target - own),
         ):
-            axis.imshow(change, cmap="RdBu_r", vmin=-0.7 * top, vmax=0.7 * top)
+            axis.imshow(change, cmap="RdBu_r", vmin=-limit, vmax=limit)
+            axis.set_title(f"±{limit / top:g}", fontsize=7, pad=2)
     for block in range(blocks):
         for row, label in enumerate(
             ("exported target", "target − clean", "target − own k-space")
@@ -165,7 +178,7 @@ def severity_rows(images: Images) -> Iterator[str]:
     ]
     kinds += [
         ("label_noise", f"kernel {kernel}", {"severity": 1.0, "kernel": kernel})
-        for kernel in (0.0, 1.5)
+        for kernel in (0.0, 2.0)
     ]
     for name, title, settings in kinds:
         for contrast in ("T1w", "T2w", "FLAIR"):
