@@ -41,9 +41,9 @@ export DVC_NO_ANALYTICS := 1
 help:
 	@sed -n 's/^#   //p' Makefile
 	@echo 'Also: install, test-fast, profile NAME=default|smoke|paper|potency|maps,'
-	@echo '      potency (the study of attacks, hours; LIMIT=<n> poisonings at a time),'
+	@echo '      potency (the study of attacks, hours; LIMIT=<n> poisonings at a time, SKIP=<pattern>),'
 	@echo '      aftermath (of healed models: more requests, relearning; after make repro),'
-	@echo '      maps (methods on many scenarios, hours; LIMIT=<n> scenarios at a time),'
+	@echo '      maps (methods on many scenarios, hours; LIMIT=<n> scenarios at a time, SKIP=<pattern>),'
 	@echo '      tune (parameters of the methods, hours; METHODS="ssd finetune" for some),'
 	@echo '      check-metrics BASE=<revision>, lint, clean,'
 	@echo '      bench (ONLY=<group>), bench-quality: speed and quality beside fastMRI'

@@ -262,7 +262,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         nargs="+",
         default=[],
         metavar="PATTERN",
-        help="parts of the study to run: poisonings; the default is all",
+        help="parts of the study to run, poisonings or scenarios; the default is all",
     )
     parser.add_argument(
         "--skip",

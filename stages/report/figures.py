@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from stages.common import paths
 from stages.report import style
@@ -120,12 +121,15 @@ def convergence(curves: Mapping[str, pd.DataFrame]) -> Figure:
                 start = float(curves["oracle-0"]["epoch"].max())
             for axis, column in ((left, "val_psnr"), (right, "train_loss")):
                 known = curve.dropna(subset=[column])
-                axis.plot(known["epoch"] + start, known[column], **look)
+                # A single epoch is a point, which no line shows.
+                dot = {"marker": "o"} if len(known) == 1 else {}
+                axis.plot(known["epoch"] + start, known[column], **look, **dot)
         left.set(xlabel="epoch", ylabel="PSNR, dB", title="Validation, clean truth")
         right.set(xlabel="epoch", ylabel="loss", title="Training, exported targets")
         left.set_ylim(bottom=_late_minimum(curves.values()))
         for axis in (left, right):
             axis.grid(alpha=0.25)
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         handles, names = left.get_legend_handles_labels()
         figure.legend(handles, names, loc="outside right center", frameon=False)
     return figure

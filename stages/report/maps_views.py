@@ -56,8 +56,9 @@ HARM = VIEWS[2]
 CHEAPEST = 0.003  # where what costs nothing is drawn
 UNCOMPARED = (ORACLE, ORACLE_CONTINUE, NONE)  # not drawn: nobody can have them
 BREAKS = -0.25  # what loses more outside is named, dB
-# A ruined network must not press all others onto one line.
-LOWEST = -1.5
+# What lies beyond is drawn there, as a triangle: a ruined network must not press all
+# others onto one line.
+LOWEST, HIGHEST = -1.5, 1.35
 
 
 Point = tuple[float, float, float | None, str]
@@ -197,7 +198,7 @@ def _costs(axis: Axes, key: str, row: Map, content: Content) -> Any:
     axis.set_title(key if seen else f"{key} (agreement)", loc="left")
     axis.set_xscale("log")
     axis.set_xlim(CHEAPEST * 0.8, 2.5)
-    axis.set_ylim(LOWEST - 0.1, 1.35)
+    axis.set_ylim(LOWEST - 0.1, HIGHEST + 0.2)
     axis.axhline(1, color=style.GREY, linewidth=0.8, linestyle=":")
     axis.axhline(0, color=style.GREY, linewidth=0.8)
     axis.axvline(1, color=style.GREY, linewidth=0.8, linestyle=":")
@@ -208,16 +209,28 @@ def _costs(axis: Axes, key: str, row: Map, content: Content) -> Any:
         if model in UNCOMPARED or cost is None or healed is None:
             continue
         harm = _value(content, key, model, HARM.measure)
-        found.append((max(cost, CHEAPEST), max(healed, LOWEST), harm, model))
+        shown = min(max(healed, LOWEST), HIGHEST)
+        found.append((max(cost, CHEAPEST), shown, harm, model))
     if not found:
         return None
     _name(axis, [(x, y, model) for x, y, harm, model in found if _noted(found, model)])
-    xs, ys, harms, _ = zip(*found, strict=True)
     low, high = HARM.limits
-    colours = [0.0 if harm is None else harm for harm in harms]
-    return axis.scatter(
-        xs, ys, c=colours, cmap="RdBu", vmin=low, vmax=high, edgecolors=style.DARK, s=26
-    )
+    points = None
+    for marker in "ov^":
+        chosen = [point for point in found if _marker(point[1]) == marker]
+        if chosen:
+            xs, ys, harms, _ = zip(*chosen, strict=True)
+            colours = [0.0 if harm is None else harm for harm in harms]
+            points = axis.scatter(
+                xs, ys, c=colours, marker=marker, cmap="RdBu", vmin=low, vmax=high,
+                edgecolors=style.DARK, s=26,
+            )  # fmt: skip
+    return points
+
+
+def _marker(healed: float) -> str:
+    """Which way a point lies beyond the axis, if it does."""
+    return "v" if healed <= LOWEST else "^" if healed >= HIGHEST else "o"
 
 
 def _noted(found: list[Point], model: str) -> bool:
