@@ -10,13 +10,12 @@ import torch
 import yaml
 
 from stages.aftermath.__main__ import main
-from stages.aftermath.break_even import break_even, retrain_for
+from stages.aftermath.break_even import retrain_for
 from stages.aftermath.measure import measure, read_truth
-from stages.aftermath.relearn import steps_back
-from stages.aftermath.sequence import parts, run_sequence
+from stages.aftermath.sequence import run_sequence
 from stages.aftermath.store import RESULTS
 from stages.common import paths, substage
-from stages.common.manifest import SliceRef, read_manifest, read_slices
+from stages.common.manifest import read_manifest, read_slices
 from stages.common.params import read_params
 from stages.common.substage import Ended
 from stages.common.truth import (
@@ -224,14 +223,6 @@ def test_the_real_stage_retrains_for_as_long_as_it_is_told():
     assert whole == pytest.approx(1, abs=0.1)
 
 
-def test_retraining_breaks_even_at_the_lowest_cost_that_heals_as_much():
-    retrained = {0.25: -1.0, 0.5: 0.3, 1.0: 0.2}
-    assert break_even(0.1, retrained) == 0.5
-    assert break_even(0.3, retrained) == 0.5
-    assert break_even(0.31, retrained) is None
-    assert break_even(-0.1, retrained) == 0
-
-
 @pytest.mark.usefixtures("project")
 def test_a_stopped_run_goes_on_and_a_changed_parameter_runs_its_part(monkeypatch):
     monkeypatch.setattr("stages.aftermath.__main__.draw", lambda *_: None)
@@ -297,17 +288,3 @@ def test_what_is_missing_is_named_before_any_step(spoil, message, monkeypatch, c
 def results(text):
     RESULTS.parent.mkdir(parents=True)
     RESULTS.write_text(text)
-
-
-def test_parts_grow_to_the_whole():
-    known = [SliceRef("a", number) for number in range(7)]
-    told = parts(known, 3, "s")
-    assert [len(part) for part in told] == [3, 5, 7]
-    assert set(told[0]) < set(told[1]) < set(told[2]) == set(known)
-
-
-def test_steps_back_are_the_fewest():
-    agreement = {"0": 0.1, "2": 0.4, "8": 0.95, "16": 0.9}
-    assert steps_back(agreement, 1.0) == 8
-    assert steps_back(agreement, 0.3) == 2
-    assert steps_back(agreement, 2.0) is None
