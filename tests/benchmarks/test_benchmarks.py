@@ -77,7 +77,9 @@ def test_every_group_is_measured_and_written(toy, tmp_path, monkeypatch):
 def test_wall_time_stays_with_the_run_it_is_of(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_text(paths.timing("train", "oracle-0"), '{"seconds": 12.5}\n')
+    write_text(paths.timing("tune", "tune"), '{"seconds": 99.0}\n')
     measured = repro({}, wall_seconds=30.0)
+    assert measured["stages"] == {"train": {"seconds": 12.5, "cells": 1}}
     assert repro(measured, wall_seconds=None) == measured
     write_text(paths.timing("train", "oracle-0"), '{"seconds": 12.6}\n')
     assert repro(measured, wall_seconds=None)["wall_seconds"] is None
