@@ -19,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from stages.common.params import PARAMS_FILE, ParamsError, read_params
+from stages.common.params import PARAMS_FILE, ParamsError, find_block, read_params
 from stages.common.volume import write_text
 from stages.report.bootstrap import Bootstrap
 from stages.report.maps_cells import Maps, map_cells, mapped, read_maps
@@ -58,7 +58,14 @@ def read_all(params: dict[str, Any]) -> Maps:
     maps = read_maps(params)
     digests = Digests(params, code_digests())
     scenarios = mapped(maps, read_plan(params))
-    cells = [cell for scenario in scenarios for cell in map_cells(scenario, digests)]
+    rows = find_block(params, "scenarios")
+    cells = [
+        cell
+        for scenario in scenarios
+        for cell in map_cells(
+            scenario, digests, detector=rows[scenario.name].get("detected")
+        )
+    ]
     return Maps(maps, scenarios, Study(tuple(cells), read_store()))
 
 

@@ -47,8 +47,15 @@ def mapped(maps: dict[str, Map], plan: Plan) -> tuple[Scenario, ...]:
     return tuple(found)
 
 
-def map_cells(scenario: Scenario, digests: Digests) -> list[StudyCell]:
+def map_cells(
+    scenario: Scenario, digests: Digests, *, detector: str | None
+) -> list[StudyCell]:
     """The cells of a scenario: its models.
+
+    Args:
+        scenario: with the models of the maps alone.
+        digests: of what shapes a figure.
+        detector: that finds the scenario's forget set; None where it is drawn.
 
     Raises:
         ValueError: a block of params is missing.
@@ -64,7 +71,7 @@ def map_cells(scenario: Scenario, digests: Digests) -> list[StudyCell]:
                 model,
                 digests.unlearned(scenario.name, method),
                 (*before, *([evaluated_by(cell)] if method else [])),
-                _through(scenario, method),
+                _through(scenario, method, detector),
                 SHARED | ORACLES,
             )
         )
@@ -78,12 +85,16 @@ def _before(scenario: Scenario) -> tuple[str, ...]:
     return (*(evaluated_by(scenario.cells[model]) for model in base), *others)
 
 
-def _through(scenario: Scenario, method: str | None) -> tuple[str, ...]:
+def _through(
+    scenario: Scenario, method: str | None, detector: str | None
+) -> tuple[str, ...]:
     name = scenario.poisoning
     stages = [f"poison@{name}", f"forget@{scenario.name}"]
     stages += [f"train_{kind}@{name}" for kind in ("poisoned", "continue")]
     if DROP_ALL in scenario.cells:
         stages += [f"drop_list@{name}", f"train_drop_all@{name}"]
+    if detector is not None:
+        stages += [f"forget_tips@{name}", f"detect@{name}-{detector}"]
     if method is not None:
         stages.append(f"unlearn@{scenario.name}-{method}")
     return tuple(stages)

@@ -90,7 +90,11 @@ class Digests:
         if method is not None:
             blocks.append(f"unlearn.{method}")
             code.append(f"unlearn/{method}")
-        poisoning = find_block(self._params, f"scenarios.{scenario}")["poisoning"]
+        row = find_block(self._params, f"scenarios.{scenario}")
+        if detector := row.get("detected"):
+            blocks += [*DETECTION_BLOCKS, f"detect.{detector}"]
+            code.append(f"detect/{detector}")
+        poisoning = row["poisoning"]
         # Healing against drop-all is measured where there is one.
         compared = poisoning in find_block(self._params, "grid.drop_all")
         return self._digest(poisoning, blocks, code, drop_all=compared)

@@ -12,8 +12,10 @@ from stages.check import profile, study
 from stages.common import paths
 from stages.common.manifest import read_slices
 from stages.report import maps
+from stages.report.maps_cells import map_cells, mapped, read_maps
 from stages.report.maps_store import FIGURES, FOLDER
-from stages.report.study_digests import code_digests
+from stages.report.settings import read_plan
+from stages.report.study_digests import Digests, code_digests
 from tests.report.made_up import QUALITY, MadeUpGrid, params
 from tests.report.study_grid import draw_where_asked
 
@@ -217,6 +219,26 @@ def test_the_study_knows_every_map_of_its_profile():
     assert set(study.MAPS) == set(whole["maps"])
     for row in whole["maps"].values():
         assert set(row["scenarios"]) <= set(whole["scenarios"])
+
+
+def test_what_was_found_hangs_on_its_detector(code):
+    whole = yaml.safe_load(profile.render("maps"))
+    plan, read = read_plan(whole), read_maps(whole)
+    found = next(s for s in mapped(read, plan) if s.name == "shading-30-found")
+    drawn = next(s for s in mapped(read, plan) if s.name == "shading-30")
+
+    def cells(scenario, detector, code):
+        return map_cells(scenario, Digests(whole, code), detector=detector)
+
+    detector = whole["scenarios"]["shading-30-found"]["detected"]
+    before = cells(found, detector, code)
+    stage = f"detect@shading-30-{detector}"
+    assert all(stage in cell.through for cell in before)
+    assert not any(stage in cell.through for cell in cells(drawn, None, code))
+    edited = {**code, f"detect/{detector}": "edited"}
+    after = cells(found, detector, edited)
+    assert not {cell.digest for cell in before} & {cell.digest for cell in after}
+    assert cells(drawn, None, edited) == cells(drawn, None, code)
 
 
 def test_the_held_out_attack_is_in_its_own_map_alone():
