@@ -102,7 +102,8 @@ def _forgotten(plan: DetectionPlan, retrained: dict[str, Measures]) -> list[str]
         "## From detected to forgotten\n",
         f"`{NAME}`, the paper's 5.1: from scratch on what the detector leaves. PSNR in "
         "dB on unseen test slices of the scope; `drop_all` is what a detector without "
-        "an error would have led to.\n",
+        "an error would have led to. `make maps` adds a scenario whose detector errs "
+        "(`metrics/maps/found.md`).\n",
     ]
     if not retrained:
         return [*lines, "The grid has no such scenario."]
