@@ -1,11 +1,15 @@
 """The README shows what the pipeline wrote."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "metrics" / "tables" / "results.md"
+POTENCY = ROOT / "metrics" / "potency.json"
+INTERVAL = re.compile(r"-?\d+\.\d\d \[-?\d+\.\d\d, -?\d+\.\d\d\]")
 
 
 def strangers(readme: str, results: str) -> list[str]:
@@ -40,3 +44,30 @@ def test_pictures_of_the_readme_are_there():
         name for name in shown if not (RESULTS.parents[1] / "figures" / name).exists()
     ]
     assert not RESULTS.exists() or not missing
+
+
+def with_intervals(node):
+    """Every figure of a tree that has an interval, as a README writes it."""
+    found = set()
+    for key, value in node.items():
+        if isinstance(value, dict):
+            found |= with_intervals(value)
+        elif isinstance(node.get(f"{key}_low"), float) and value is not None:
+            low, high = node[f"{key}_low"], node[f"{key}_high"]
+            found.add(f"{value:.2f} [{low:.2f}, {high:.2f}]")
+    return found
+
+
+@pytest.mark.skipif(not POTENCY.exists(), reason="no study is committed here")
+def test_what_bites_is_what_the_study_measured():
+    page = (ROOT / "stages" / "poison" / "README.md").read_text(encoding="utf-8")
+    section = page.partition("## What bites")[2].partition("\n## ")[0]
+    claimed = set(INTERVAL.findall(section))
+    assert len(claimed) >= 10
+    assert claimed - with_intervals(json.loads(POTENCY.read_text())) == set()
+
+
+def test_an_interval_that_nobody_measured_is_noticed():
+    tree = {"a": {"loss": 1.204, "loss_low": 0.9, "loss_high": 1.5, "other": None}}
+    assert with_intervals(tree) == {"1.20 [0.90, 1.50]"}
+    assert INTERVAL.findall("it costs 1.20 [0.90, 1.51] dB") == ["1.20 [0.90, 1.51]"]
