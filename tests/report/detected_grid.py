@@ -1,13 +1,9 @@
 """The made-up grid with what detectors said of it."""
 
+import shutil
+
 from stages.common import paths
 from stages.common.manifest import SliceRef
-from stages.common.truth import (
-    PoisonedSlice,
-    TruthRecord,
-    read_record,
-    write_truth,
-)
 from tests.report.made_up import MadeUpGrid
 
 SHARES = {"mislabel-10": 0.1, "mislabel-30": 0.3, "mislabel-random-30": 0.3}
@@ -20,26 +16,8 @@ class DetectedGrid(MadeUpGrid):
     def write_detection(self, detectors):
         for scenario in self.plan.scenarios:
             poisoned = self.poisoned(scenario)
-            record = TruthRecord(
-                poisoning=scenario.poisoning,
-                attack="mislabel",
-                changes_input=False,
-                measured_on="clean",
-                scope=read_record(paths.answers(scenario.name)).scope,
-                poisoned=tuple(
-                    PoisonedSlice(
-                        volume_id=ref.volume_id,
-                        slice_num=ref.slice_num,
-                        draw={},
-                        clean_sha256="",
-                        poisoned_sha256="",
-                        kspace_sha256=None,
-                        change_nmse=1.0,
-                    )
-                    for ref in poisoned
-                ),
-            )
-            write_truth(paths.truth(scenario.poisoning), record, {})
+            truth = paths.truth(scenario.poisoning)
+            shutil.copytree(paths.answers(scenario.name), truth)
             for name, strength in detectors.items():
                 place = paths.open_detection if name == "full" else paths.detection
                 path = place(scenario.poisoning, name)
