@@ -61,13 +61,8 @@ def _results_of_maps() -> tuple[Path, ...]:
 
 # The rows of `maps` in the profile of that name.
 MAPS = (
-    "known",
-    "from_scratch",
-    "seeds",
-    "false_positives",
-    "attacks",
-    "found",
-    "held_out",
+    *("known", "from_scratch", "seeds", "false_positives"),
+    *("attacks", "found", "held_out"),
 )
 STUDIES = {
     "maps": Study(summary="stages.report.maps", results=_results_of_maps()),

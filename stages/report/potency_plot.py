@@ -45,8 +45,8 @@ class Group(NamedTuple):
 def draw_plot(path: Path, result: Potency) -> None:
     """Draw loss and agreement against the share, and loss against the severity.
 
-    Of an attack in a scope the strongest settings are drawn, by what the largest share
-    does; the others are in the table.
+    Of an attack in a scope those settings are drawn that were run at most shares, and of
+    these the strongest, by what the largest share does; the others are in the table.
     """
     groups = strongest(result)
     attacks = list(dict.fromkeys(group.attack for group in groups))
@@ -80,7 +80,7 @@ def draw_plot(path: Path, result: Potency) -> None:
 
 
 def strongest(result: Potency) -> list[Group]:
-    """Of each attack and scope the settings that do most at their largest share."""
+    """Of each attack and scope the settings of most shares, then the strongest."""
     groups: dict[tuple[str, str], dict[str, list[Line]]] = {}
     for line in lines(result):
         of_pair = groups.setdefault((line.attack, line.scope), {})
@@ -127,11 +127,11 @@ def _severity(line: Line) -> float:
     return severity
 
 
-def _strength(group: list[Line]) -> tuple[float, float]:
-    """The largest share, then what is lost or, of a back door, agreed with there."""
+def _strength(group: list[Line]) -> tuple[int, float]:
+    """How many shares, then what the largest loses or, of a back door, agrees with."""
     line = max(group, key=lambda line: line.percent)
     effects = [line.figures[name] for name in (SCOPE_LOSS, AGREEMENT)]
-    return line.percent, max((x for x in effects if x is not None), default=0.0)
+    return len(group), max((x for x in effects if x is not None), default=0.0)
 
 
 def _look(colour: int, scope: int) -> dict[str, Any]:

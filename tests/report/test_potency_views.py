@@ -25,6 +25,7 @@ def test_the_plot_shows_the_strongest_settings_of_a_scope():
         ("all", 0.3, weak, 0.1),
         ("all", 0.3, strong, 1.2),
         ("all", 0.05, strong, 0.0),
+        ("all", 0.3, {"severity": 0.9, "kind": "b"}, 2.5),
         ("contrast FLAIR", 0.3, weak, -0.1),
     )
     shown = [
@@ -33,7 +34,7 @@ def test_the_plot_shows_the_strongest_settings_of_a_scope():
     ]
     assert shown == [
         ("all", ["0.05 (row-3)", "0.3 (row-2)"]),
-        ("contrast FLAIR", ["0.3 (row-4)"]),
+        ("contrast FLAIR", ["0.3 (row-5)"]),
     ]
 
 
