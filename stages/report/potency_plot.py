@@ -45,8 +45,8 @@ class Group(NamedTuple):
 def draw_plot(path: Path, result: Potency) -> None:
     """Draw loss and agreement against the share, and loss against the severity.
 
-    Of an attack in a scope those settings are drawn that were run at most shares, and of
-    these the strongest, by what the largest share does; the others are in the table.
+    Of an attack in a scope those settings are drawn that were run at most shares, and
+    of these the strongest, by what the largest share does; the table has the others.
     """
     groups = strongest(result)
     attacks = list(dict.fromkeys(group.attack for group in groups))
