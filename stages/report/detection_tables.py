@@ -13,6 +13,8 @@ from stages.report.detection import (
 )
 from stages.report.detection_rows import DetectionCell, DetectionPlan
 from stages.report.filter_retrain import MODELS, NAME
+from stages.report.potency_views import DASH, with_interval
+from stages.report.settings import RETRAIN
 from stages.report.values import Measures
 
 TITLES = (
@@ -23,7 +25,6 @@ TITLES = (
     "recall at budget",
     "recall at 1 % false positives",
 )
-DASH = "–"
 INTRODUCTION = """\
 # Detection
 
@@ -106,25 +107,24 @@ def _forgotten(plan: DetectionPlan, retrained: dict[str, Measures]) -> list[str]
         "(`metrics/maps/found.md`).\n",
     ]
     if not retrained:
-        return [*lines, "The grid has no such scenario."]
-    heads = ["scenario", "poisoning", "detector", "suspects", "clean ones among them"]
+        return [*lines, f"No scenario of the grid is detected and has `{RETRAIN}`."]
+    heads = ["scenario", "poisoning", "detector", "taken for poison"]
+    heads += ["suspects", "clean ones among them"]
     lines.append(_line([*heads, *MODELS, f"healing of `{NAME}`"]))
-    lines.append(_line([*["---"] * 3, *["---:"] * (len(MODELS) + 3)]))
+    lines.append(_line([*["---"] * 4, *["---:"] * (len(MODELS) + 3)]))
     for name, values in retrained.items():
         row = plan.scenarios[name]
-        cells = [name, row.poisoning, f"{row.detected}"]
+        amount = "as many as reported"
+        if isinstance(row.budget, float):
+            amount = f"{100 * row.budget:.3g} % of the training slices"
+        amount += ", and the reported ones" if row.with_tips else ""
+        cells = [name, row.poisoning, f"{row.detected}", amount]
         cells += [str(values[count]) for count in ("n_suspects", "n_wrong")]
-        cells += [_with_interval(values, f"psnr_{model}") for model in MODELS]
-        lines.append(_line([*cells, _with_interval(values, "healing")]))
+        for figure in (*(f"psnr_{model}" for model in MODELS), "healing"):
+            known = figure in values  # there may be no drop_all
+            cells.append(with_interval(values, figure, 2) if known else DASH)
+        lines.append(_line(cells))
     return lines
-
-
-def _with_interval(values: Measures, name: str) -> str:
-    if values.get(name) is None:
-        return DASH
-    text = f"{values[name]:.2f}"
-    low, high = values[f"{name}_low"], values[f"{name}_high"]
-    return text if low is None else f"{text} [{low:.2f}, {high:.2f}]"
 
 
 def _line(cells: list[str]) -> str:

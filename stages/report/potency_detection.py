@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib
-from matplotlib.axes import Axes
 
 from stages.common.volume import write_text
 from stages.report import style
 from stages.report.detection import CHANCE, IN_SCOPE, warning_of
 from stages.report.detection_rows import DetectionPlan
-from stages.report.potency_plot import SPREAD, TICKS
+from stages.report.potency_plot import SPREAD, error_bars, share_axis
 from stages.report.potency_views import (
     DASH,
     not_run,
@@ -94,17 +93,20 @@ def draw_detection(
         axes = figure.subplots(
             1, max(1, len(detectors)), sharex=True, sharey=True, squeeze=False
         )
-        shown = axes[0][: len(detectors)]  # one stays empty where nothing has run
-        for axis, (detector, (_, title)) in zip(shown, detectors.items(), strict=True):
+        used = axes[0][: len(detectors)]  # one stays empty where nothing has run
+        for axis, (detector, (_, title)) in zip(used, detectors.items(), strict=True):
             for number, (name, look, rows) in enumerate(lines):
                 # Beside each other where they share a share.
                 factor = 1 + SPREAD * (number - len(lines) / 2)
-                _draw(axis, rows, detector, factor, look | {"label": name})
+                shown = [
+                    (100 * factor * row.poisoning["share"], row.found[detector])
+                    for row in rows
+                    if detector in row.found
+                ]
+                error_bars(axis, shown, IN_SCOPE, look | {"label": name})
             axis.axhline(CHANCE, color=style.DARK, linewidth=0.8, linestyle=":")
             axis.set_title(title, loc="left")
-            axis.set(xscale="log", xlabel="poisoned share, %")
-            axis.set_xticks(TICKS, [str(tick) for tick in TICKS], minor=False)
-            axis.set_xticks([], minor=True)
+            share_axis(axis)
         axes[0, 0].set(ylabel="AUROC among the slices of the scope", ylim=(-0.02, 1.03))
         handles: dict[str, Any] = {}
         for axis in axes[0]:
@@ -133,34 +135,13 @@ def _lines(rows: list[Row]) -> list[tuple[str, dict[str, Any], list[Row]]]:
             "color": style.COLOURS[colour % len(style.COLOURS)],
             "marker": style.MARKERS[colour % len(style.MARKERS)],
             "linestyle": ("-", "--", ":")[number % 3],
+            "markersize": 4,
+            "elinewidth": 0.7,
         }
         kind = settings.get("kind") or settings.get("manipulation")
         name = f"{attack} ({kind})" if kind else attack
         lines.append((name, look, group))
     return lines
-
-
-def _draw(
-    axis: Axes, rows: list[Row], detector: str, factor: float, look: dict[str, Any]
-) -> None:
-    points = []
-    for row in rows:
-        figures = row.found.get(detector)
-        if figures is not None and figures[IN_SCOPE] is not None:
-            value = figures[IN_SCOPE]
-            low, high = (figures[f"{IN_SCOPE}_{end}"] for end in ("low", "high"))
-            low, high = (value if end is None else end for end in (low, high))
-            points.append(
-                (
-                    100 * factor * row.poisoning["share"],
-                    value,
-                    value - low,
-                    high - value,
-                )
-            )
-    if points:
-        x, y, *ends = zip(*sorted(points), strict=True)
-        axis.errorbar(x, y, ends, markersize=4, elinewidth=0.7, **look)
 
 
 def _detectors(plan: DetectionPlan) -> dict[str, tuple[str, str]]:

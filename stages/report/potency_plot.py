@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 
 from stages.report import style
 from stages.report.potency_views import Line, Potency, lines
+from stages.report.values import Measures
 
 SCOPE_LOSS, OUTSIDE_LOSS, AGREEMENT = "loss_scope_db", "loss_outside_db", "agreement"
 PANELS = (
@@ -62,9 +63,7 @@ def draw_plot(path: Path, result: Potency) -> None:
                 look = _look(attacks.index(group.attack), scopes.index(group.scope))
                 _points(axis, group.lines, measure, partial(_place, factor), look)
             _background(axis, result, measure)
-            axis.set(xscale="log", xlabel="poisoned share of the training slices, %")
-            axis.set_xticks(TICKS, [str(tick) for tick in TICKS], minor=False)
-            axis.set_xticks([], minor=True)
+            share_axis(axis)
             axis.set_title(title, loc="left")
         for number, (name, found) in enumerate(swept.items()):
             look = _look(len(attacks) + number, number)
@@ -153,20 +152,45 @@ def _points(
     look: dict[str, Any],
     label: str | None = None,
 ) -> None:
-    shown = [line for line in found if line.figures[measure] is not None]
-    if not shown:
+    shown = [(place(line), line.figures) for line in found]
+    error_bars(axis, shown, measure, look | {"label": label})
+
+
+def error_bars(
+    axis: Axes,
+    shown: Iterable[tuple[float, Measures]],
+    measure: str,
+    look: dict[str, Any],
+) -> None:
+    """Draw a measure with its intervals, where it has a value.
+
+    Args:
+        axis: to draw on.
+        shown: place on the axis and figures.
+        measure: name of the figure.
+        look: arguments of `Axes.errorbar`.
+    """
+    found = [(x, figures) for x, figures in shown if figures[measure] is not None]
+    if not found:
         return
-    values = [line.figures[measure] for line in shown]
+    values = [figures[measure] for _, figures in found]
     # Without an interval the bar has no length.
     ends = [
         [
             abs(value - (value if end is None else end))
-            for line, value in zip(shown, values, strict=True)
-            for end in [line.figures[f"{measure}_{side}"]]
+            for (_, figures), value in zip(found, values, strict=True)
+            for end in [figures[f"{measure}_{side}"]]
         ]
         for side in ("low", "high")
     ]
-    axis.errorbar([place(line) for line in shown], values, ends, label=label, **look)
+    axis.errorbar([x for x, _ in found], values, ends, **look)
+
+
+def share_axis(axis: Axes) -> None:
+    """A logarithmic axis of poisoned shares."""
+    axis.set(xscale="log", xlabel="poisoned share of the training slices, %")
+    axis.set_xticks(TICKS, [str(tick) for tick in TICKS], minor=False)
+    axis.set_xticks([], minor=True)
 
 
 def _background(axis: Axes, result: Potency, measure: str) -> None:
