@@ -188,7 +188,7 @@ def error_bars(
 
 def share_axis(axis: Axes) -> None:
     """A logarithmic axis of poisoned shares."""
-    axis.set(xscale="log", xlabel="poisoned share of the training slices, %")
+    axis.set(xscale="log", xlabel="poisoned share, %")
     axis.set_xticks(TICKS, [str(tick) for tick in TICKS], minor=False)
     axis.set_xticks([], minor=True)
 
