@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
+import textalloc
 from matplotlib.axes import Axes
 
 from stages.common.volume import write_text
@@ -59,7 +60,13 @@ BREAKS = -0.25  # what loses more outside is named, dB
 # What lies beyond is drawn there, as a triangle: a ruined network must not press all
 # others onto one line.
 LOWEST, HIGHEST = -1.5, 1.35
-
+NAMES: dict[str, Any] = {
+    "textsize": 6,
+    "linecolor": style.GREY,
+    "linewidth": 0.5,
+    "min_distance": 0.012,
+    "max_distance": 0.15,
+}
 
 Point = tuple[float, float, float | None, str]
 
@@ -178,8 +185,11 @@ def draw_costs(path: Path, row: Map, content: Content) -> None:
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         axes = list(grid.flat)
         points = None
+        names: list[tuple[Axes, list[Point]]] = []
         for axis, key in zip(axes[: len(shown)], shown, strict=True):
-            points = _costs(axis, key, row, content) or points
+            found = _costs(axis, key, row, content)
+            names.append((axis, found))
+            points = _scatter(axis, found) or points
         for axis in axes[len(shown) :]:
             axis.set_visible(False)
         figure.supxlabel("cost / training from scratch")
@@ -187,10 +197,14 @@ def draw_costs(path: Path, row: Map, content: Content) -> None:
         if points is not None:
             bar = figure.colorbar(points, ax=axes, pad=0.01, aspect=30)
             bar.set_label("against `continue` outside of the scope, dB")
+        # Names are put where there is room, so the panels have to have their places.
+        figure.draw_without_rendering()
+        for axis, found in names:
+            _name(axis, found)
         style.save(figure, path)
 
 
-def _costs(axis: Axes, key: str, row: Map, content: Content) -> Any:
+def _costs(axis: Axes, key: str, row: Map, content: Content) -> list[Point]:
     plain, marked = HEALING
     models = models_of(row, content)
     seen = any(_value(content, key, model, plain) is not None for model in models)
@@ -211,9 +225,11 @@ def _costs(axis: Axes, key: str, row: Map, content: Content) -> Any:
         harm = _value(content, key, model, HARM.measure)
         shown = min(max(healed, LOWEST), HIGHEST)
         found.append((max(cost, CHEAPEST), shown, harm, model))
-    if not found:
-        return None
-    _name(axis, [(x, y, model) for x, y, harm, model in found if _noted(found, model)])
+    return found
+
+
+def _scatter(axis: Axes, found: list[Point]) -> Any:
+    """Draw points; return some of them for the bar of colours, None where none are."""
     low, high = HARM.limits
     points = None
     for marker in "ov^":
@@ -251,15 +267,21 @@ def _breaks(harm: float | None) -> bool:
     return harm is not None and harm < BREAKS
 
 
-def _name(axis: Axes, points: list[tuple[float, float, str]]) -> None:
-    """Write names beside points: to the left of those with one close on the right."""
-    for x, y, model in points:
-        crowded = any(
-            x < other[0] < 5 * x and abs(y - other[1]) < 0.2 for other in points
-        )
-        offset, side = ((-4, 3), "right") if crowded else ((4, 3), "left")
-        axis.annotate(
-            model, (x, y), xytext=offset, textcoords="offset points", ha=side, size=6
+def _name(axis: Axes, found: list[Point]) -> None:
+    """Write the names of those that are noted where they cover nothing.
+
+    A name goes to the right of its point if it can, so the rightmost is the first.
+    """
+    noted = sorted((p for p in found if _noted(found, p[3])), reverse=True)
+    if noted:
+        textalloc.allocate(
+            axis,
+            [point[0] for point in noted],
+            [point[1] for point in noted],
+            [point[3] for point in noted],
+            x_scatter=[point[0] for point in found],
+            y_scatter=[point[1] for point in found],
+            **NAMES,
         )
 
 
