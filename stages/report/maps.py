@@ -43,6 +43,7 @@ from stages.report.study_cells import (
     tell_stale,
 )
 from stages.report.study_digests import Digests, code_digests
+from stages.report.study_store import digests_of
 from stages.report.summary import measure_scenario, read_cost
 from stages.report.values import Measures, put, rounded
 
@@ -66,7 +67,8 @@ def read_all(params: dict[str, Any]) -> Maps:
             scenario, digests, detector=rows[scenario.name].get("detected")
         )
     ]
-    return Maps(maps, scenarios, Study(tuple(cells), read_store()))
+    stored = read_store(digests_of(cells))
+    return Maps(maps, scenarios, Study(tuple(cells), stored))
 
 
 def sum_up(maps: Maps, settings: ReportSettings, *, commit: str) -> dict[Key, Measures]:

@@ -38,6 +38,7 @@ from stages.report.study_cells import (
     tell_stale,
 )
 from stages.report.study_digests import Digests, code_digests
+from stages.report.study_store import digests_of
 from stages.report.values import Measures
 
 log = logging.getLogger(__name__)
@@ -49,9 +50,8 @@ def read_study(params: dict[str, Any], plan: DetectionPlan) -> Study:
     Raises:
         ValueError: a committed file is damaged, or a block of params is missing.
     """
-    return Study(
-        study_cells(params, plan, Digests(params, code_digests())), read_store()
-    )
+    cells = study_cells(params, plan, Digests(params, code_digests()))
+    return Study(cells, read_store(digests_of(cells)))
 
 
 def sum_up(

@@ -226,6 +226,15 @@ def test_damaged_results_are_named(path, change, message, caplog):
         assert re.search(message, caplog.text)
 
 
+@pytest.mark.usefixtures("grid")
+def test_figures_of_older_code_may_lack_what_is_measured_since():
+    run()
+    text = DETECTION.read_text().replace('"auroc":', '"auc":')
+    DETECTION.write_text(re.sub('"digest": "[0-9a-f]+"', '"digest": "older"', text))
+    assert run()[1]["_run"]["missing"] == []
+    assert '"auc"' not in DETECTION.read_text()
+
+
 @pytest.mark.usefixtures("grid", "drawn")
 def test_tables_and_plots(changed):
     changed.add("detect@mislabel-10-loss_outlier")
