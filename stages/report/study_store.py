@@ -91,6 +91,6 @@ def refuse_value(path: Path, figures: Measures, name: str, place: str) -> NoRetu
 
 def _is_number(value: Any) -> bool:
     if value is None:
-        return key in digests and figures.get("digest") == digests[key]
+        return True
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return number and math.isfinite(value)
