@@ -8,6 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "metrics" / "tables" / "results.md"
+SUMMARY = ROOT / "metrics" / "summary.json"
 POTENCY = ROOT / "metrics" / "potency.json"
 INTERVAL = re.compile(r"-?\d+\.\d\d \[-?\d+\.\d\d, -?\d+\.\d\d\]")
 
@@ -34,6 +35,38 @@ def test_another_number_is_noticed():
     table = "| model | PSNR |\n| --- | ---: |\n| ssd | 16.12 |\n"
     assert strangers(table, table) == []
     assert strangers(table.replace("16.12", "26.12"), table) == ["| ssd | 26.12 |"]
+
+
+def at_a_glance(readme):
+    """(method, scenario) -> healing and change outside as the README has them."""
+    lines = readme.partition("| method | `mislabel-30` |")
+    rows = (lines[1] + lines[2]).partition("\n\n")[0].splitlines()
+    cells = [[cell.strip(" `") for cell in row.strip("|").split("|")] for row in rows]
+    scenarios = cells[0][1:]
+    return {
+        (row[0], name): cell.replace("−", "-")
+        for row in cells[2:]
+        for name, cell in zip(scenarios, row[1:], strict=True)
+    }
+
+
+def two_digits(value):
+    return f"{round(value, 2) + 0.0:.2f}"
+
+
+@pytest.mark.skipif(not SUMMARY.exists(), reason="no results are committed here")
+def test_the_overview_is_the_summary():
+    summary = json.loads(SUMMARY.read_text())
+    shown = at_a_glance((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(shown) == 6 * 5
+    for (method, scenario), cell in shown.items():
+        figures = summary[scenario][method]
+        healed = figures["healing_scope_test"]
+        if healed is None:
+            healed = figures["healing_agreement_scope_test"]
+        outside = figures["damage_outside_db"]
+        wanted = f"{two_digits(healed)} ({two_digits(outside)})"
+        assert cell == wanted, (method, scenario)
 
 
 def test_pictures_of_the_readme_are_there():
