@@ -1,6 +1,8 @@
 """The made-up grid as the potency study finds it."""
 
 import shutil
+from copy import deepcopy
+from functools import cache
 
 import yaml
 
@@ -12,6 +14,17 @@ SHARES = {"mislabel-10": 0.1, "mislabel-30": 0.3, "mislabel-random-30": 0.3}
 DETECTORS = {"loss_outlier": 3.0, "data_consistency": 0.0, "kspace_consistency": 9.0}
 
 
+@cache
+def _profile(name):
+    # A second each time, of every test.
+    return yaml.safe_load(render(name))
+
+
+def profile_content(name):
+    """The parameters of a profile, to be changed at will."""
+    return deepcopy(_profile(name))
+
+
 def content_of(shares):
     """A made-up grid on the study's profile, two of its poisonings detected."""
     made = params(shares)
@@ -20,7 +33,7 @@ def content_of(shares):
         "detectors": ["loss_outlier", "data_consistency"],
         "open_detectors": ["kspace_consistency"],
     }
-    return yaml.safe_load(render("potency")) | made
+    return profile_content("potency") | made
 
 
 class StudyGrid(MadeUpGrid):

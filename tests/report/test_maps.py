@@ -9,7 +9,7 @@ import matplotlib.image
 import pytest
 import yaml
 
-from stages.check import profile, study
+from stages.check import study
 from stages.common import paths
 from stages.common.manifest import read_slices
 from stages.report import maps
@@ -18,7 +18,7 @@ from stages.report.maps_store import FIGURES, FOLDER
 from stages.report.settings import read_plan
 from stages.report.study_digests import Digests, code_digests
 from tests.report.made_up import QUALITY, MadeUpGrid, params
-from tests.report.study_grid import draw_where_asked
+from tests.report.study_grid import draw_where_asked, profile_content
 
 SHARES = {"mislabel-10": 0.1, "mislabel-30": 0.3}
 MAPS = {
@@ -31,7 +31,7 @@ BASE = ("oracle", "oracle_continue", "drop_all", "none", "continue")
 @pytest.fixture(autouse=True)
 def grid(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    content = yaml.safe_load(profile.render("maps")) | params(SHARES, maps=MAPS)
+    content = profile_content("maps") | params(SHARES, maps=MAPS)
     content["report"]["bootstrap"]["resamples"] = 100
     grid = MadeUpGrid(content)
     grid.write()
@@ -226,14 +226,14 @@ def test_figures_of_older_code_may_lack_what_is_measured_since(caplog):
 
 
 def test_the_study_knows_every_map_of_its_profile():
-    whole = yaml.safe_load(profile.render("maps"))
+    whole = profile_content("maps")
     assert set(study.MAPS) == set(whole["maps"])
     for row in whole["maps"].values():
         assert set(row["scenarios"]) <= set(whole["scenarios"])
 
 
 def test_what_was_found_hangs_on_its_detector(code):
-    whole = yaml.safe_load(profile.render("maps"))
+    whole = profile_content("maps")
     plan, read = read_plan(whole), read_maps(whole)
     found = next(s for s in mapped(read, plan) if s.name == "shading-30-found")
     drawn = next(s for s in mapped(read, plan) if s.name == "shading-30")
@@ -255,7 +255,7 @@ def test_what_was_found_hangs_on_its_detector(code):
 def test_the_held_out_attack_is_in_its_own_map_alone():
     held_out = {"attack": "artefact", "scope": {"contrast": "T2w"}}
     for kind in ("default", "maps", "potency"):
-        whole = yaml.safe_load(profile.render(kind))
+        whole = profile_content(kind)
         rows = whole["poisonings"].items()
         found = {
             name
