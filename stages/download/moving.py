@@ -1,5 +1,6 @@
-"""Bytes that are moved: room for them, patience, and how far they are."""
+"""Bytes that are moved: of what file, room for them, patience, how far they are."""
 
+import hashlib
 import logging
 import shutil
 import sys
@@ -7,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from stages.common.runtime import LINES_EVERY_SECONDS
@@ -20,6 +22,24 @@ BACKOFF_SECONDS = 1.0
 LONGEST_BACKOFF = 60.0
 
 log = logging.getLogger("mendmri")
+
+
+class Expected(NamedTuple):
+    """A file to fetch and what is known of it.
+
+    Attributes:
+        url: http or https.
+        size: bytes.
+        checksum: algorithm and lower-case hex digits.
+    """
+
+    url: str
+    size: int | None
+    checksum: tuple[str, str] | None
+
+    def key(self) -> str:
+        """Name this file in the part's record without its URL, which may be secret."""
+        return hashlib.sha256(repr(tuple(self)).encode()).hexdigest()
 
 
 def require_room(folder: Path, needed: int) -> None:

@@ -6,7 +6,7 @@
 import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import requests
 
@@ -15,15 +15,13 @@ from stages.download import session
 from stages.download.base import SourceError
 from stages.download.moving import (
     TRIES,
+    Expected,
     byte_progress,
     pause,
     readable,
     require_room,
     shown,
 )
-
-if TYPE_CHECKING:
-    from stages.download.transfer import Expected
 
 # A connection that brought this much before it dropped was worth another try.
 _ENOUGH = 2**20
@@ -73,7 +71,7 @@ class _Version(NamedTuple):
     length: int | None
 
 
-def complete(wanted: "Expected", part: Part) -> bool:
+def complete(wanted: Expected, part: Part) -> bool:
     """Complete a part; tell whether it is made of several answers."""
     failures, most = 0, part.length()
     while True:
@@ -102,14 +100,14 @@ def has_length(url: str, path: Path) -> bool:
     return answer.headers.get("Content-Length") == str(path.stat().st_size)
 
 
-def _is_complete(part: Part, wanted: "Expected") -> bool:
+def _is_complete(part: Part, wanted: Expected) -> bool:
     """Whether a run ended between the last byte and the naming."""
     version = _recorded(part, wanted)
     length = version.length if version else None
     return length is not None and part.path.is_file() and part.length() == length
 
 
-def _ask(wanted: "Expected", part: Part) -> tuple[requests.Response, int, int | None]:
+def _ask(wanted: Expected, part: Part) -> tuple[requests.Response, int, int | None]:
     """Ask for what is missing of a part, or for all where it cannot be continued.
 
     Returns:
@@ -143,7 +141,7 @@ def _continues(answer: requests.Response, start: int, version: _Version) -> bool
     return session.validator(answer) in (None, version.validator)
 
 
-def _begin(answer: requests.Response, wanted: "Expected", part: Part) -> int | None:
+def _begin(answer: requests.Response, wanted: Expected, part: Part) -> int | None:
     """Record the version that an answer brings from its first byte on.
 
     Raises:
@@ -174,7 +172,7 @@ def _begin(answer: requests.Response, wanted: "Expected", part: Part) -> int | N
     return length
 
 
-def _recorded(part: Part, wanted: "Expected") -> _Version | None:
+def _recorded(part: Part, wanted: Expected) -> _Version | None:
     """The version that a part belongs to, if it can be continued."""
     try:
         version = _Version(**json.loads(part.record.read_text(encoding="utf-8")))

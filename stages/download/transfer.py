@@ -12,10 +12,10 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from stages.download.base import SourceError
-from stages.download.moving import TRIES, pause, require_room, shown
+from stages.download.moving import TRIES, Expected, pause, require_room, shown
 
 _BLOCK = 2**20
 _DIGITS = {"md5": 32, "sha256": 64}
@@ -23,24 +23,6 @@ _DIGITS = {"md5": 32, "sha256": 64}
 __all__ = ["fetch_file", "fetch_json", "remote_zip", "require_room"]
 
 log = logging.getLogger("mendmri")
-
-
-class Expected(NamedTuple):
-    """A file to fetch and what is known of it.
-
-    Attributes:
-        url: http or https.
-        size: bytes.
-        checksum: algorithm and lower-case hex digits.
-    """
-
-    url: str
-    size: int | None
-    checksum: tuple[str, str] | None
-
-    def key(self) -> str:
-        """Name this file in the part's record without its URL, which may be secret."""
-        return hashlib.sha256(repr(tuple(self)).encode()).hexdigest()
 
 
 def fetch_file(
