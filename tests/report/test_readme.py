@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "metrics" / "tables" / "results.md"
 SUMMARY = ROOT / "metrics" / "summary.json"
+DETECTION = ROOT / "metrics" / "studies" / "detection.json"
 POTENCY = ROOT / "metrics" / "potency.json"
 INTERVAL = re.compile(r"-?\d+\.\d\d \[-?\d+\.\d\d, -?\d+\.\d\d\]")
 
@@ -91,13 +92,37 @@ def with_intervals(node):
     return found
 
 
-@pytest.mark.skipif(not POTENCY.exists(), reason="no study is committed here")
-def test_what_bites_is_what_the_study_measured():
-    page = (ROOT / "stages" / "poison" / "README.md").read_text(encoding="utf-8")
-    section = page.partition("## What bites")[2].partition("\n## ")[0]
+@pytest.mark.parametrize(
+    ("page", "heading", "figures", "least"),
+    [
+        ("poison", "## What bites", POTENCY, 10),
+        ("detect", "## What to expect", DETECTION, 7),
+    ],
+)
+def test_intervals_are_those_that_the_study_measured(page, heading, figures, least):
+    if not figures.exists():
+        pytest.skip("no study is committed here")
+    text = (ROOT / "stages" / page / "README.md").read_text(encoding="utf-8")
+    section = text.partition(heading)[2].partition("\n## ")[0]
     claimed = set(INTERVAL.findall(section))
-    assert len(claimed) >= 10
-    assert claimed - with_intervals(json.loads(POTENCY.read_text())) == set()
+    assert len(claimed) >= least
+    assert claimed - with_intervals(json.loads(figures.read_text())) == set()
+
+
+def where_the_classifier_finds(content):
+    """AUROC in the scope, its own and that of the sampled lines."""
+    rows = [found for shares in content.values() for found in shares.values()]
+    for found in (row for row in rows if isinstance(row, dict)):
+        own, lines = found.get("forget_classifier"), found["data_consistency"]
+        if own and (own["auroc_in_scope_low"] or 0) > 0.5:
+            yield own["auroc_in_scope"], lines["auroc_in_scope"]
+
+
+@pytest.mark.skipif(not DETECTION.exists(), reason="no study is committed here")
+def test_the_sampled_lines_find_what_the_classifier_finds():
+    pairs = list(where_the_classifier_finds(json.loads(DETECTION.read_text())))
+    assert len(pairs) >= 5
+    assert [pair for pair in pairs if pair[0] > pair[1]] == []
 
 
 def test_an_interval_that_nobody_measured_is_noticed():
