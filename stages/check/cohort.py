@@ -138,8 +138,9 @@ def _pool(params: Params) -> Iterator[str]:
             "headmotion2: artefacts has mr_art"
         )
     for name, row in mapping(params.get("poisonings")).items():
-        if at(row, "settings", "artefact") == "real" and not pool:
-            yield (
-                f"'poisonings.{name}.settings.artefact' = 'real', but 'artefacts' "
-                "names no source: exbox1, m4raw or mr_art"
-            )
+        for key in ("artefact", "source"):
+            if at(row, "settings", key) == "real" and not pool:
+                yield (
+                    f"'poisonings.{name}.settings.{key}' = 'real', but 'artefacts' "
+                    "names no source: exbox1, m4raw or mr_art"
+                )

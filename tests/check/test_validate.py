@@ -217,6 +217,13 @@ COHORTS = [
         },
         ["'poisonings.mislabel-30.settings.artefact' = 'real', but 'artefacts' names"],
     ),
+    (
+        {
+            "poisonings.shading-30.settings": {"source": "real", "severity": 1.0},
+            "poisonings.shading-30.attack": "artefact",
+        },
+        ["'poisonings.shading-30.settings.source' = 'real', but 'artefacts' names"],
+    ),
 ]  # fmt: skip
 
 
