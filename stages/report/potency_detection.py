@@ -28,8 +28,12 @@ slices that nobody has reported; after "in scope" the same among those that the 
 chose from, and after "recall" the recall at 1 % false positives. Poison that lies in
 one contrast stands out by the contrast: a detector that told nothing but contrasts
 apart would have an AUROC near 1, so the second figure is the one that counts there.
-95 % intervals by paired bootstrap over subjects. All figures, with those at the budget,
-are in `metrics/studies/detection.json`. Made by `make potency`.
+95 % intervals by paired bootstrap over subjects, where poison and clean slices are in
+five subjects or more. "Known" is how many poisoned slices detectors were told of,
+"hidden" how many there are to be found: where these are two, figures tell little, and
+with one known a fold of `forget_classifier` has nothing to learn from. All figures,
+with those at the budget, are in `metrics/studies/detection.json`.
+Made by `make potency`.
 """
 HEADINGS = {
     "closed": "## Closed threat model",
@@ -65,10 +69,10 @@ def write_detection(
         ]
         if not detectors:
             continue
-        heads = ["attack", "scope", "share", "settings", *detectors]
+        heads = ["attack", "scope", "share", "known", "hidden", "settings", *detectors]
         text += [heading, "", f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
         for row, found in rows:
-            cells = [row["attack"], scope_of(row), f"{row['share']:g}"]
+            cells = [row["attack"], scope_of(row), f"{row['share']:g}", *_counts(found)]
             cells.append(settings_of(row["settings"]))
             cells += [_cell(found.get(detector)) for detector in detectors]
             text.append(f"| {' | '.join(cells)} |")
@@ -166,6 +170,12 @@ def _rows(
         if found:
             rows.append(Row(poisonings[name], found))
     return rows
+
+
+def _counts(found: dict[str, Measures]) -> list[str]:
+    """Known and hidden poison: that of the poisoning, whoever looks for it."""
+    figures = next(iter(found.values()))
+    return [str(figures["n_known"]), str(figures["n_hidden"])]
 
 
 def _cell(figures: Measures | None) -> str:

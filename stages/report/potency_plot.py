@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -29,6 +30,7 @@ BACKGROUND = {
 }
 # A back door's slices lie below: the poisoned model takes its mark away.
 LOWEST_LOSS = -0.5
+BELOW: dict[str, Any] = {"marker": "v", "markersize": 6, "linestyle": "none"}
 LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 TICKS = (1, 5, 10, 30)
 # Neighbours at one share are drawn beside each other, as parts of the share.
@@ -63,6 +65,7 @@ def draw_plot(path: Path, result: Potency) -> None:
                 look = _look(attacks.index(group.attack), scopes.index(group.scope))
                 _points(axis, group.lines, measure, partial(_place, factor), look)
             _background(axis, result, measure)
+            mark_what_is_below(axis)
             share_axis(axis)
             axis.set_title(title, loc="left")
         for number, (name, found) in enumerate(swept.items()):
@@ -72,7 +75,10 @@ def draw_plot(path: Path, result: Potency) -> None:
         severities.set_title("PSNR lost in the scope, dB, by severity", loc="left")
         severities.set_xlabel("severity")
         if swept:
-            severities.legend(fontsize=7, frameon=False)
+            # Above everything that is drawn.
+            bottom, top = severities.get_ylim()
+            severities.set_ylim(bottom, top + 0.08 * len(swept) * (top - bottom))
+            severities.legend(fontsize=7, frameon=False, loc="upper left")
         handles = _handles(attacks, scopes)
         figure.legend(handles=handles, loc="outside lower center", ncols=5)
         style.save(figure, path)
@@ -203,6 +209,17 @@ def _background(axis: Axes, result: Potency, measure: str) -> None:
         axis.set_ylim(bottom=LOWEST_LOSS)
 
 
+def mark_what_is_below(axis: Axes) -> None:
+    """A triangle at the lower edge for every point of an error bar below it."""
+    bottom = axis.get_ylim()[0]
+    for points, *_ in axis.containers:
+        places, values = np.asarray(points.get_data())
+        below = places[values < bottom]
+        if len(below):  # an empty line upsets the layout
+            look = BELOW | {"color": points.get_color(), "clip_on": False}
+            axis.plot(below, np.full(len(below), bottom), **look)
+
+
 def _handles(attacks: list[str], scopes: list[str]) -> list[Line2D | Patch]:
     handles: list[Line2D | Patch] = [
         Patch(color=_look(number, 0)["color"], label=attack)
@@ -213,4 +230,5 @@ def _handles(attacks: list[str], scopes: list[str]) -> list[Line2D | Patch]:
         look.pop("elinewidth")
         handles.append(Line2D([], [], label=scope, **look))
     band = "grey: gap of two oracle seeds; the oracle's agreement (largest)"
-    return [*handles, Patch(color=style.GREY, alpha=0.2, label=band)]
+    below = Line2D([], [], color=style.DARK, label="below the edge", **BELOW)
+    return [*handles, below, Patch(color=style.GREY, alpha=0.2, label=band)]

@@ -1,8 +1,9 @@
 """The potency study's tree and plot, of figures that are given."""
 
+from stages.report import style
 from stages.report.detection_rows import read_detection_plan
 from stages.report.potency import detection_tree, potency_tree
-from stages.report.potency_plot import strongest, sweeps
+from stages.report.potency_plot import mark_what_is_below, strongest, sweeps
 from stages.report.potency_views import scope_of
 from tests.report.study_grid import content_of
 
@@ -53,6 +54,18 @@ def test_a_sweep_differs_in_severity_alone():
     assert list(found) == ["bias, 30 %, all alike, contrast FLAIR"]
     (swept,) = found.values()
     assert [line.figures["loss_scope_db"] for line in swept] == [0.4, 1.3]
+
+
+def test_what_lies_below_the_edge_is_marked_there():
+    axis = style.new_figure(3, 3).subplots()
+    axis.errorbar([1, 2, 3], [0.2, -0.7, -2.0], [0.1] * 3, color="red")
+    axis.errorbar([1, 2], [0.0, 0.1], [0.1] * 2, color="blue")
+    axis.set_ylim(-0.5, 1)
+    drawn = len(axis.lines)
+    mark_what_is_below(axis)
+    (marks,) = axis.lines[drawn:]
+    assert marks.get_xydata().tolist() == [[2, -0.5], [3, -0.5]]
+    assert marks.get_color() == "red"
 
 
 def test_scopes_have_names():
