@@ -109,6 +109,76 @@ def test_intervals_are_those_that_the_study_measured(page, heading, figures, lea
     assert claimed - with_intervals(json.loads(figures.read_text())) == set()
 
 
+# Attack as its page calls it -> poisonings: 30 % in FLAIR, 10 % in it, 30 % over all.
+ATTACKS = {
+    "`artefact`, one shading for all, 0.75": ("artefact-flair-30-bias-shared-75",),
+    "`artefact`, one shading for all, 0.5": (
+        "artefact-flair-30-bias-shared", "shading-flair-10", "shading-all-30",
+    ),
+    "`artefact`, one shading for all, 0.25": ("artefact-flair-30-bias-shared-25",),
+    "`mislabel`, another contrast": ("mislabel-30", "mislabel-10"),
+    "`mislabel`, somebody else": ("", "", "mislabel-random-30"),
+    "`artefact` spike, 0.5": ("artefact-flair-30-spike",),
+    "`artefact` shading, each its own, 0.75": ("artefact-flair-30-bias",),
+    "`consistent`, the wrong contrast": (
+        "consistent-flair-30-contrast", "consistent-flair-10-contrast",
+    ),
+    "`artefact` motion, 0.5": ("artefact-flair-30-motion",),
+    "`label_noise`": (
+        "label-noise-flair-30", "label-noise-flair-10", "label-noise-all-30",
+    ),
+    "`pgd`": ("pgd-flair-30", "pgd-flair-10", "pgd-all-30"),
+    "`artefact` ghosts, one for all, 0.75": ("artefact-flair-30-ghost-shared",),
+    "`multiobjective`": (
+        "multiobjective-flair-30", "multiobjective-flair-10", "multiobjective-all-30",
+    ),
+    "`consistent`, a lesion": (
+        "consistent-flair-30", "consistent-flair-10", "consistent-all-30",
+    ),
+    "`artefact` ghosts, each its own, 1.0": (
+        "artefact-30", "artefact-flair-10", "artefact-all-30",
+    ),
+}  # fmt: skip
+
+
+def losses(node):
+    """Poisoning -> figures, of a tree of any depth."""
+    for value in node.values():
+        if isinstance(value, dict) and "poisoning" in value:
+            yield value["poisoning"], value
+        elif isinstance(value, dict):
+            yield from losses(value)
+
+
+def attack_table(text):
+    """Attack -> the other cells of its row."""
+    table = text.partition("| attack | SSIM to clean |")[2].partition("\n\n")[0]
+    rows = [line.strip("|").split("|") for line in table.splitlines()[2:]]
+    return {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
+
+
+@pytest.mark.skipif(not POTENCY.exists(), reason="no study is committed here")
+def test_each_attack_has_its_own_losses():
+    found = dict(losses(json.loads(POTENCY.read_text())))
+    text = (ROOT / "stages" / "poison" / "README.md").read_text(encoding="utf-8")
+    shown = attack_table(text)
+    assert list(shown) == list(ATTACKS)
+    for attack, (alike, *cells) in shown.items():
+        rows = [found.get(name) for name in ATTACKS[attack]]
+        of_ssim = next(row for row in rows if row)["ssim_poisoned_to_clean"]
+        assert alike == two_digits(of_ssim), attack
+        for place, cell in enumerate(cells):
+            row = rows[place] if place < len(rows) else None
+            loss, _, interval = cell.partition(" ")
+            if row is None:
+                assert cell == "", attack
+                continue
+            assert loss == two_digits(row["loss_scope_db"]), attack
+            ends = [row[f"loss_scope_db_{end}"] for end in ("low", "high")]
+            wanted = f"[{two_digits(ends[0])}, {two_digits(ends[1])}]"
+            assert interval in ("", wanted), attack
+
+
 def where_the_classifier_finds(content):
     """AUROC in the scope, its own and that of the sampled lines."""
     rows = [found for shares in content.values() for found in shares.values()]
