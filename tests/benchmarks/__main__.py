@@ -18,6 +18,7 @@ from pathlib import Path
 from stages.common import paths
 from tests.benchmarks.importance_pass import importance_pass
 from tests.benchmarks.loading import load_epoch
+from tests.benchmarks.overhead import dag, start
 from tests.benchmarks.pipeline import repro
 from tests.benchmarks.results import Entries, merge, read_results
 from tests.benchmarks.sizes import PLANS, Size, read_size
@@ -35,6 +36,11 @@ GROUPS: dict[str, tuple[Callable[[Size, Path], Entries], str]] = {
     "infer/paper": (infer, "paper"),
     "importance/paper": (importance_pass, "paper"),
 }
+# Of the DAG and of starting a stage, in an empty folder.
+OVERHEAD: dict[str, Callable[[Path], Entries]] = {
+    "start": lambda _: start(),
+    "dag": dag,
+}
 REPRO = "repro"
 
 
@@ -44,7 +50,7 @@ def choose(only: str) -> list[str]:
     Raises:
         ValueError: there is none.
     """
-    known = (*GROUPS, REPRO)
+    known = (*GROUPS, *OVERHEAD, REPRO)
     chosen = [
         group
         for group in known
@@ -71,16 +77,25 @@ def run(
         ValueError: ours and the reference do not compute the same.
     """
     for group in groups:
-        if group == REPRO:
-            previous = read_results(output).get(REPRO, {})
-            entries = {"": repro(previous, wall_seconds=wall_seconds)}
-        else:
-            measure, profile = GROUPS[group]
-            log.info("%s ...", group)
-            with tempfile.TemporaryDirectory() as folder:
+        log.info("%s ...", group)
+        settings = None
+        with tempfile.TemporaryDirectory() as folder:
+            if group == REPRO:
+                previous = read_results(output).get(REPRO, {})
+                entries = {"": repro(previous, wall_seconds=wall_seconds)}
+            elif group in OVERHEAD:
+                entries = OVERHEAD[group](Path(folder))
+            else:
+                measure, profile = GROUPS[group]
+                settings = sizes[profile].describe()
                 entries = measure(sizes[profile], Path(folder))
-        command = f"python -m tests.benchmarks --only {group}{options}"
-        merge(output, group, lambda _, new=entries: new, command=command)  # type: ignore[misc]
+        merge(
+            output,
+            group,
+            lambda _, new=entries: new,  # type: ignore[misc]
+            command=f"python -m tests.benchmarks --only {group}{options}",
+            settings=settings,
+        )
         for key, entry in entries.items():
             name = f"{group}/{key}".rstrip("/")
             log.info("%s: %s %s", name, entry["ours"], entry["unit"])

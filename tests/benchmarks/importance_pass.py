@@ -22,7 +22,7 @@ from tests.benchmarks.agreement import (
 )
 from tests.benchmarks.cohort import make_dataset
 from tests.benchmarks.sides import make_reference, plain_importance, reference_loss
-from tests.benchmarks.sizes import PRECISIONS, Size
+from tests.benchmarks.sizes import Size, precisions
 from tests.benchmarks.timing import (
     Entry,
     Runs,
@@ -61,7 +61,7 @@ def importance_pass(size: Size, folder: Path) -> dict[str, Entry]:
     rho = agreement["spearman"]
     faithful = {
         name: runs[name]
-        for name in PRECISIONS
+        for name in precisions()
         if name == "fp32" or rho[name] >= RANKING_KEPT
     }
     best = quickest_precision(faithful)
@@ -81,7 +81,7 @@ def _make_models(
     They are trained for some steps: it is in a network that has learnt something that
     importance is asked for, and before that, rounding ranks many weights.
     """
-    model = build_varnet(size.with_precision(PRECISIONS[-1]), seed=0).to(device())
+    model = build_varnet(size.with_precision(precisions()[-1]), seed=0).to(device())
     optimizer, loss = adamw(model, size.train), mean_recon_loss(size.loss)
     loader = make_loader(dataset, batch_size=size.train.batch_size)
     batches = itertools.cycle(loader)
@@ -91,7 +91,7 @@ def _make_models(
         nn.utils.clip_grad_norm_(model.parameters(), size.train.clip_norm)
         optimizer.step()
     models = {}
-    for precision in PRECISIONS:
+    for precision in precisions():
         models[precision] = build_varnet(size.with_precision(precision), seed=0)
         models[precision].load_state_dict(model.state_dict())
         models[precision].to(device())

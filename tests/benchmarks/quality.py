@@ -116,8 +116,23 @@ def _paired(pairs: list[tuple[float, float]]) -> dict[str, Any]:
     }
 
 
-def record(folder: Path, side: str, seed: int, row: dict[str, float]) -> None:
-    """Write the result of one training beside the others'."""
+def runs_of(entry: Entry, blocks: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What has been trained with these settings: seed -> side -> result.
+
+    Trainings of other settings cannot be paired with them.
+    """
+    runs: dict[str, dict[str, Any]] = entry.get("runs", {})
+    return runs if entry.get("settings") == settings_of(blocks) else {}
+
+
+def settings_of(blocks: dict[str, Any]) -> dict[str, Any]:
+    return {key: block.model_dump(mode="json") for key, block in blocks.items()}
+
+
+def record(
+    folder: Path, side: str, seed: int, row: dict[str, float], blocks: dict[str, Any]
+) -> None:
+    """Write the result of one training beside the others of its settings."""
     result = {
         "psnr": round(row["val_psnr"], 4),
         "ssim": round(row["val_ssim"], 5),
@@ -127,11 +142,17 @@ def record(folder: Path, side: str, seed: int, row: dict[str, float]) -> None:
     }
 
     def change(old: Entries) -> Entries:
-        runs = old.get("", {}).get("runs", {})
+        runs = runs_of(old.get("", {}), blocks)
         runs.setdefault(str(seed), {})[side] = result
-        return {"": summarise(runs)}
+        return {"": summarise(runs) | {"settings": settings_of(blocks)}}
 
     merge(folder, GROUP, change, command="python -m tests.benchmarks.quality")
+
+
+def _sides(blocks: dict[str, Any]) -> list[str]:
+    """Of two that are the same training one."""
+    same = blocks["model"].precision == "fp32"
+    return [side for side in SIDES if not (same and side == FAST_FP32)]
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -154,14 +175,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         blocks = read_blocks(PROFILE)
         for seed in args.seed or SEEDS:
-            for side in args.side or SIDES:
-                runs = read_results(args.output).get(GROUP, {}).get("runs", {})
+            for side in args.side or _sides(blocks):
+                runs = runs_of(read_results(args.output).get(GROUP, {}), blocks)
                 done = runs.get(str(seed), {}).get(side)
                 if done and not args.again:
                     log.info("%s %d: there, of commit %s", side, seed, done["commit"])
                     continue
                 row = train_side(side, seed, blocks)
-                record(args.output, side, seed, row)
+                record(args.output, side, seed, row, blocks)
                 log.info("%s %d: %.4f dB", side, seed, row["val_psnr"])
     except ValueError as error:
         log.error("%s", error)

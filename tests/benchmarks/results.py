@@ -27,6 +27,7 @@ def merge(
     change: Callable[[Entries], Entries],
     *,
     command: str,
+    settings: dict[str, Any] | None = None,
 ) -> None:
     """Replace a group in `benchmarks.json` and write `benchmarks.md` anew.
 
@@ -38,11 +39,14 @@ def merge(
         change: the group's entries so far -> what replaces them; both by the rest of
             their key, which may be empty.
         command: what measured them.
+        settings: of the network and the data that they are of.
     """
     paths.SCRATCH.mkdir(exist_ok=True)
     with FileLock(paths.SCRATCH / "benchmarks.lock"):
         results = read_results(folder)
         run = results.pop(RUN, {}) | {group: environment(command)}
+        if settings is not None:
+            run[group]["settings"] = settings
         old = {
             key.removeprefix(group).removeprefix("/"): results.pop(key)
             for key in list(results)
@@ -68,7 +72,7 @@ def read_results(folder: Path) -> dict[str, Any]:
 def environment(command: str) -> dict[str, Any]:
     """What a measurement depends on besides the code; no path, host name or date."""
     return {
-        "command": command,
+        "command": _with_threads(command),
         "commit": commit(),
         "device": device().type,
         "cpu": _cpu(),
@@ -78,6 +82,11 @@ def environment(command: str) -> dict[str, Any]:
         "torch": version("torch"),
         "fastmri": version("fastmri"),
     }
+
+
+def _with_threads(command: str) -> str:
+    threads = os.environ.get("OMP_NUM_THREADS")
+    return f"OMP_NUM_THREADS={threads} {command}" if threads else command
 
 
 def commit() -> str | None:

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from stages.check import processor
 from stages.check.profile import render
 from stages.common.losses import LossSettings
 from stages.common.masks import Sampling
@@ -11,8 +12,6 @@ from stages.common.params import find_block, validate
 from stages.common.training import TrainSettings
 from stages.common.varnet import ModelSettings
 from stages.synthesize.settings import SynthesizeSettings
-
-PRECISIONS = ("fp32", "bf16")
 
 
 class Plan(NamedTuple):
@@ -52,6 +51,14 @@ class Size(NamedTuple):
     synthesize: SynthesizeSettings
     plan: Plan
 
+    def describe(self) -> dict[str, Any]:
+        """What a figure is of, as the results keep it."""
+        return self.model.model_dump(mode="json") | {
+            "matrix": self.synthesize.matrix,
+            "coils": self.synthesize.coils,
+            "epochs": self.train.epochs,
+        }
+
     def with_precision(self, precision: str) -> ModelSettings:
         return self.model.model_copy(update={"precision": precision})
 
@@ -59,11 +66,11 @@ class Size(NamedTuple):
 # A step of the paper's size takes seconds, hence the few rounds.
 PLANS = {
     "default": Plan(
-        batches=(1, 8, 16),
+        batches=(1, 4, 8, 16),
         rounds=9,
         importance_training=16,
         importance_slices=32,
-        importance_batches=(8, 16),
+        importance_batches=(4, 8, 16),
         importance_rounds=5,
         load_rounds=5,
     ),
@@ -72,11 +79,17 @@ PLANS = {
         rounds=3,
         importance_training=16,
         importance_slices=4,
-        importance_batches=(2, 4),
+        importance_batches=(1, 2, 4),
         importance_rounds=3,
         load_rounds=1,
     ),
 }
+
+
+def precisions() -> tuple[str, ...]:
+    """Those of this machine: bfloat16 where it would not take ten times as long."""
+    slow = processor.problems({"model": {"precision": "bf16"}})
+    return ("fp32",) if slow else ("fp32", "bf16")
 
 
 def profile_params(profile: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from stages.common.varnet import build_varnet
 from tests.benchmarks.agreement import relative, require_same
 from tests.benchmarks.cohort import make_dataset
 from tests.benchmarks.sides import make_reference, reference_loss
-from tests.benchmarks.sizes import PRECISIONS, Size
+from tests.benchmarks.sizes import Size, precisions
 from tests.benchmarks.timing import (
     Entry,
     Runs,
@@ -100,7 +100,7 @@ def _measure(
 def _entries(runs: dict[str, Runs], differences: dict[str, float]) -> dict[str, Entry]:
     """`fp32` and `best`: best batch on both sides; `.../batch_1`: one slice a step."""
     reference = runs[REFERENCE]
-    best = quickest_precision({name: runs[name] for name in PRECISIONS})
+    best = quickest_precision({name: runs[name] for name in precisions()})
     entries = {}
     for key, precision in (("fp32", "fp32"), ("best", best)):
         ours = runs[precision]
@@ -117,7 +117,7 @@ def _entries(runs: dict[str, Runs], differences: dict[str, float]) -> dict[str, 
 def _make_sides(size: Size) -> dict[str, Side]:
     """The same weights three times: ours in each precision, and the reference."""
     sides = {}
-    for precision in PRECISIONS:
+    for precision in precisions():
         model = build_varnet(size.with_precision(precision), seed=0)
         sides[precision] = Side(
             model.to(device()), mean_recon_loss(size.loss), adamw(model, size.train)
@@ -134,7 +134,7 @@ def _check_outputs(sides: dict[str, Side], batch: ReconBatch) -> dict[str, float
     """For each precision the relative difference of its output from the reference's."""
     expected = _output(sides[REFERENCE].model, batch)
     differences = {}
-    for name in PRECISIONS:
+    for name in precisions():
         differences[name] = relative(_output(sides[name].model, batch), expected)
         what = f"the {name} output"
         require_same(what, differences[name], allowed=OUTPUT_ALLOWED[name])

@@ -27,6 +27,7 @@ PLAN = Plan(
     importance_rounds=1,
     load_rounds=1,
 )
+UNPAIRED = ("start", "dag/no_op", "dag/stage", "repro")  # with nothing to compare
 MEASURED = {"ours", "reference", "ratio", "batch"}
 
 
@@ -41,7 +42,7 @@ def toy() -> Size:
 
 def promised() -> set[str]:
     steps_of = ("fp32", "fp32/batch_1", "best", "best/batch_1")
-    keys = {"load_epoch", "load_epoch/first", "load_epoch/training", "repro"}
+    keys = {"load_epoch", "load_epoch/first", "load_epoch/training", *UNPAIRED}
     for size in ("default", "paper"):
         keys |= {f"importance/{size}/{key}" for key in ("fp32", "best")}
         for kind in ("train_step", "infer"):
@@ -53,6 +54,12 @@ def test_every_group_is_measured_and_written(toy, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_text(paths.timing("train", "oracle-0"), '{"seconds": 12.5}\n')
     write_text(paths.timing("train", "oracle-1"), '{"seconds": 7.5}\n')
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    alone = {"ours": 1.5, "reference": None, "ratio": None, "batch": None, "unit": "s"}
+    start = {"": alone | {"seconds": {"train": 1.5}}}
+    dag = dict.fromkeys(("no_op", "stage"), alone | {"stages": 7})
+    overhead = {"start": lambda _: start, "dag": lambda _: dag}
+    monkeypatch.setattr(program, "OVERHEAD", overhead)
     sizes = {"default": toy, "paper": toy}
     program.run(program.choose(""), sizes, paths.METRICS, wall_seconds=30.0)
     results = json.loads((paths.METRICS / "benchmarks.json").read_text())
@@ -60,17 +67,20 @@ def test_every_group_is_measured_and_written(toy, tmp_path, monkeypatch):
     assert set(results) == promised()
     for key, entry in results.items():
         assert entry.keys() >= MEASURED, key
-        if key != "repro":
+        if key not in UNPAIRED:
             assert entry["ours"] > 0
             assert entry["reference"] > 0
             assert entry["ratio"] > 0
     assert results["repro"]["stages"] == {"train": {"seconds": 20.0, "cells": 2}}
-    assert set(runs) == {*program.GROUPS, "repro"}
+    assert set(runs) == {*program.GROUPS, "start", "dag", "repro"}
+    assert runs["infer/paper"]["settings"]["matrix"] == 16
     assert runs["infer/paper"]["threads"] == torch.get_num_threads()
     page = (paths.METRICS / "benchmarks.md").read_text()
-    assert all(f"| `{key}` |" in page for key in promised() - {"repro"})
+    assert all(f"| `{key}` |" in page for key in promised() - {*UNPAIRED})
     assert "| `train` | 2 | 20.0 |" in page
-    assert "python -m tests.benchmarks --only train_step/paper" in page
+    assert "OMP_NUM_THREADS=3 python -m tests.benchmarks --only train_step/p" in page
+    assert "DAG of 7 stages DVC adds 1.50 s" in page
+    assert "matrix 16, coils" in page
     assert str(Path.home()) not in page
 
 

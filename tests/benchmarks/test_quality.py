@@ -88,17 +88,27 @@ def test_seeds_are_paired():
     assert "fast_fp32 - reference" not in entry["differences"]
 
 
-def test_what_is_there_is_not_repeated(tmp_path, monkeypatch, caplog):
+@pytest.fixture
+def trained(tmp_path, monkeypatch) -> list[tuple[str, int]]:
+    """Trainings that the program has asked for; none takes any time."""
     monkeypatch.chdir(tmp_path)
-    trained: list[tuple[str, int]] = []
+    asked: list[tuple[str, int]] = []
 
     def train_side(side, seed, blocks):
-        assert blocks == BLOCKS
-        trained.append((side, seed))
+        assert blocks == quality.read_blocks("default")
+        asked.append((side, seed))
         return {"val_psnr": 30.0 + seed, "val_ssim": 0.8, "val_loss": 0.3}
 
-    monkeypatch.setattr(quality, "read_blocks", lambda _: BLOCKS)
     monkeypatch.setattr(quality, "train_side", train_side)
+    return asked
+
+
+def blocks_of(**changes):
+    return BLOCKS | {"model": MODEL.model_copy(update=changes)}
+
+
+def test_what_is_there_is_not_repeated(trained, monkeypatch, caplog):
+    monkeypatch.setattr(quality, "read_blocks", lambda _: blocks_of(precision="bf16"))
     quality.main(["--seed", "1", "--side", "fast"])
     with caplog.at_level(logging.INFO):
         quality.main([])
@@ -115,6 +125,21 @@ def test_what_is_there_is_not_repeated(tmp_path, monkeypatch, caplog):
     quality.main(["--seed", "1", "--side", "fast", "--again"])
     assert trained[-1] == ("fast", 1)
     assert json.loads(Path("metrics/benchmarks.json").read_text())["_run"]["quality"]
+
+
+def test_trainings_of_other_settings_are_not_paired(trained, monkeypatch):
+    monkeypatch.setattr(quality, "read_blocks", lambda _: blocks_of())
+    quality.main(["--seed", "0"])
+    # In float32 a third side would be the first one again.
+    assert trained == [("fast", 0), ("reference", 0)]
+    monkeypatch.setattr(quality, "read_blocks", lambda _: blocks_of(num_cascades=2))
+    quality.main(["--seed", "0", "--side", "fast"])
+    assert trained[2:] == [("fast", 0)]
+    entry = read_results(Path("metrics"))["quality"]
+    assert entry["runs"].keys() == {"0"}
+    assert entry["runs"]["0"].keys() == {"fast"}
+    assert entry["settings"]["model"]["num_cascades"] == 2
+    assert "num_cascades 2" in Path("metrics/benchmarks.md").read_text()
 
 
 @pytest.mark.usefixtures("cohort")
