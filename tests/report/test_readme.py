@@ -117,6 +117,7 @@ ATTACKS = {
     ),
     "`artefact`, one shading for all, 0.25": ("artefact-flair-30-bias-shared-25",),
     "`mislabel`, another contrast": ("mislabel-30", "mislabel-10"),
+    "`mislabel`, somebody else with a shading": ("mislabel-artefact-flair-30",),
     "`mislabel`, somebody else": ("", "", "mislabel-random-30"),
     "`artefact` spike, 0.5": ("artefact-flair-30-spike",),
     "`artefact` shading, each its own, 0.75": ("artefact-flair-30-bias",),
