@@ -12,11 +12,9 @@ import argparse
 import csv
 import json
 import logging
-import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +26,7 @@ from stages.common.varnet import load_checkpoint, save_checkpoint
 from stages.download.__main__ import main as download
 from stages.evaluate.__main__ import main as evaluate
 from stages.synthesize.__main__ import main as synthesize
+from tests.folders import inside
 
 CELL = "oracle-0"
 MATRIX = 80
@@ -47,16 +46,6 @@ TITLES = {
     "larson_T1w": "spin echo, one coil, measured k-space",
     "alignedsense_T2w": "32 coils, computed from an image",
 }
-
-
-@contextmanager
-def inside(folder: Path) -> Iterator[None]:
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
 
 
 def prepare(real: Path, root: Path) -> None:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import yaml
 from stages.check.pool import Worker
 from stages.common.closure import Imports, load_sources
 from tests.benchmarks.timing import Entry, rounded
+from tests.folders import inside
 
 ROOT = Path(__file__).resolve().parents[2]
 ROUNDS = 5
@@ -135,7 +135,7 @@ def _cell_seconds(folder: Path, cells: Sequence[str]) -> Iterator[float]:
     """Of each cell the seconds from its name to its end, in one worker."""
     for code in (folder / "data/code").glob(f"{CELLS.rstrip('@')}*"):
         code.write_text("edited")
-    with _inside(folder):
+    with inside(folder):
         worker = Worker({})
         for cell in cells:
             started = time.perf_counter()
@@ -144,16 +144,6 @@ def _cell_seconds(folder: Path, cells: Sequence[str]) -> Iterator[float]:
                 raise ValueError(f"{cell} of the toy DAG: {outcome}, not run")
             yield time.perf_counter() - started
         worker.close()
-
-
-@contextmanager
-def _inside(folder: Path) -> Iterator[None]:
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
 
 
 def _timed(command: Sequence[str], folder: Path) -> float:
