@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from stages.check.pool import Worker
+from stages.check.worker import RAN
 from stages.common.closure import Imports, load_sources
 from tests.benchmarks.timing import Entry, rounded
 from tests.folders import inside
@@ -137,13 +138,15 @@ def _cell_seconds(folder: Path, cells: Sequence[str]) -> Iterator[float]:
         code.write_text("edited")
     with inside(folder):
         worker = Worker({})
-        for cell in cells:
-            started = time.perf_counter()
-            outcome = worker.run(cell, print)
-            if outcome != "ran":
-                raise ValueError(f"{cell} of the toy DAG: {outcome}, not run")
-            yield time.perf_counter() - started
-        worker.close()
+        try:
+            for cell in cells:
+                started = time.perf_counter()
+                outcome = worker.run(cell, print)
+                if outcome != RAN:
+                    raise ValueError(f"{cell} of the toy DAG: {outcome}, not run")
+                yield time.perf_counter() - started
+        finally:
+            worker.close()
 
 
 def _timed(command: Sequence[str], folder: Path) -> float:
