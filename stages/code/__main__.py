@@ -1,10 +1,12 @@
 """Write down what each kind of cell depends on: code and parameters.
 
-An edit of either reruns what it can change, and nothing else.
+An edit of either reruns what it can change, and nothing else. Comments, docstrings and
+blank lines can change nothing.
 
 Inputs: the files of `stages/`; `params.yaml`.
 Output: `data/code/<name>.txt` for every name of `cell_inputs.KINDS`: a line per file
-that the cell imports, as `sha256sum` writes it, then the parameters that it reads.
+that the cell imports, with a hash of what of it runs, then the parameters that it
+reads.
 
     python -m stages.code
 """

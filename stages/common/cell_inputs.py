@@ -71,10 +71,10 @@ def cell_inputs(root: Path) -> dict[str, str]:
 
 
 def inputs_of(params: Params, sources: Sources) -> dict[str, str]:
-    """A line per file of code, as `sha256sum` writes it, then the parameters.
+    """A line per file of code, as `digest` writes it, then the parameters.
 
-    They are YAML in lines that `sha256sum` takes for comments. What `params` lacks is
-    left out: `check` comes next, and says what is wrong with it.
+    They are YAML in comments. What `params` lacks is left out: `check` comes next, and
+    says what is wrong with it.
     """
     code = code_of_cells(sources)
     hashes = {name: digest(files, sources) for name, files in code.items()}

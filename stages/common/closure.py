@@ -9,6 +9,8 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from stages.common.remarks import without_remarks
+
 # Stages that import one of their files by a name out of params.yaml.
 CHOOSES = ("detect", "download", "poison", "synthesize", "unlearn")
 # `check` takes the settings out of every other stage's files without importing them.
@@ -97,7 +99,7 @@ def _imported_names(path: str, text: str) -> list[str]:
     try:
         tree = ast.parse(text, filename=path)
     except SyntaxError as error:
-        raise ValueError(f"{path} is no Python, line {error.lineno}: {error}") from None
+        raise _no_python(path, error) from None
     found: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -135,8 +137,24 @@ def code_of_cells(sources: Sources) -> dict[str, set[str]]:
 
 
 def digest(paths: Iterable[str], sources: Sources) -> str:
-    """One line per file, sorted, as `sha256sum` writes and checks them."""
-    return "".join(
-        f"{hashlib.sha256(sources[path].encode()).hexdigest()}  {path}\n"
-        for path in sorted(paths)
-    )
+    """One line per file, sorted: SHA-256 of what of it runs, and its path.
+
+    Raises:
+        ValueError: a file is no Python.
+    """
+    lines = (f"{_hash(path, sources[path])}  {path}\n" for path in sorted(paths))
+    return "".join(lines)
+
+
+def _hash(path: str, text: str) -> str:
+    """SHA-256 of a file, in Python without what no result depends on."""
+    if path.endswith(".py"):
+        try:
+            text = without_remarks(text)
+        except SyntaxError as error:
+            raise _no_python(path, error) from None
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _no_python(path: str, error: SyntaxError) -> ValueError:
+    return ValueError(f"{path} is no Python, line {error.lineno}: {error}")

@@ -69,10 +69,24 @@ def project(tmp_path) -> Path:
 def test_an_edit_changes_the_hashes_of_the_cells_that_run_it(project, path):
     before = cell_inputs(project)
     with (project / path).open("a") as file:
-        file.write("# edited\n")
+        file.write("EDITED = 1\n")
     after = cell_inputs(project)
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {"check"} | WHOSE[path]
+
+
+@pytest.mark.parametrize("path", [path for path in WHOSE if path.endswith(".py")])
+def test_a_remark_changes_nothing(project, path):
+    before = cell_inputs(project)
+    text = (project / path).read_text()
+    (project / path).write_text(f'"""What it is for."""\n\n{text}# edited\n')
+    assert cell_inputs(project) == before
+
+
+def test_a_file_that_nothing_imports_is_named_if_it_is_no_python(project):
+    (project / "stages/common/other.py").write_text("def f(:\n")
+    with pytest.raises(ValueError, match=r"^stages/common/other.py is no Python, lin"):
+        cell_inputs(project)
 
 
 @pytest.mark.parametrize(
