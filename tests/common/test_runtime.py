@@ -163,6 +163,37 @@ def test_the_device_is_named_by_the_environment(monkeypatch):
     assert device() == torch.device("cuda", 1)
 
 
+def test_float32_on_a_gpu_is_no_tf32(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setenv("MENDMRI_DEVICE", "cpu")
+    device()
+    assert torch.backends.cudnn.allow_tf32
+    monkeypatch.setenv("MENDMRI_DEVICE", "cuda:0")
+    device()
+    assert not torch.backends.cudnn.allow_tf32
+
+
+class OldLibrary:
+    """A C library that maps blocks above a limit in any case."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.mmap_threshold = 2**17
+
+    def mallopt(self, name: int, value: int) -> int:
+        if name == -3 and value <= self.limit:
+            self.mmap_threshold = value
+        return int(name != -3 or value <= self.limit)
+
+
+@pytest.mark.parametrize("limit", [2**25, 2**31])
+def test_freed_memory_is_kept_by_old_c_libraries_too(monkeypatch, limit):
+    library = OldLibrary(limit)
+    monkeypatch.setattr(runtime.ctypes, "CDLL", lambda _: library)
+    runtime.keep_freed_memory()
+    assert library.mmap_threshold == min(limit, 2**30)
+
+
 @pytest.mark.usefixtures("second_of_four")
 def test_each_rank_has_the_device_of_its_number(monkeypatch):
     monkeypatch.setenv("MENDMRI_DEVICE", "cuda")
