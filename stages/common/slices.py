@@ -1,6 +1,7 @@
 """Samples in memory, and batches of them: for one process, or its part of them."""
 
 import copy
+import logging
 import math
 import os
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from stages.common.manifest import SliceRef
 from stages.common.masks import Sampling
 from stages.common.order import BatchOrder, Part
 from stages.common.samples import ReconSample, SliceFiles
+
+log = logging.getLogger("mendmri")
 
 # Above this size a data set streams from HDF5 instead of staying in memory.
 CACHE_BYTES = 4 * 2**30
@@ -213,6 +216,15 @@ def make_loader(
         batch_size: slices of a step, over all ranks.
         shuffle_seed: draws the order of each epoch; None keeps that of the data set.
     """
+    here = launch()
+    if here.rank == 0 and here.world_size > batch_size:
+        log.warning(
+            "%d processes share the %d slices of a step: %d of them do nothing. Start "
+            "no more than 'batch_size', or let `make repro` run a cell on each GPU",
+            here.world_size,
+            batch_size,
+            here.world_size - batch_size,
+        )
     order = BatchOrder(dataset.shapes(), batch_size, shuffle_seed=shuffle_seed)
     return SliceLoader(dataset, order)
 

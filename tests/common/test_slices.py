@@ -284,3 +284,14 @@ def test_slices_whose_targets_differ_in_shape_share_no_batch(refs):
     found = list(make_loader(dataset(refs), batch_size=4))
     assert {batch.target.shape[-1] for batch in found} == {30, 32}
     assert sorted(ref for batch in found for ref in batch.refs) == refs
+
+
+@pytest.mark.parametrize(("rank", "world_size"), [(0, 2), (0, 3), (1, 3)])
+def test_ranks_that_a_step_has_no_slice_for_are_told(
+    refs, monkeypatch, caplog, rank, world_size
+):
+    here = Launch(rank, world_size, rank, world_size)
+    monkeypatch.setattr(slices, "launch", lambda: here)
+    make_loader(dataset(refs), batch_size=2)
+    told = "3 processes share the 2 slices of a step: 1 of them do nothing"
+    assert (told in caplog.text) == (rank == 0 and world_size == 3)
