@@ -2,7 +2,7 @@
 
 import copy
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -46,13 +46,15 @@ Pass = Callable[[], Importance]
 def importance_pass(size: Size, folder: Path) -> dict[str, Entry]:
     """A pass over a few slices; ms per slice. The reference's batch is one slice.
 
-    `best` is the fastest precision that keeps the ranking of the weights.
+    `best` is the fastest precision that keeps the ranking of the weights,
+    `.../own_batch` with the batch that the profile trains with, which the methods take.
     """
     plan = size.plan
     dataset = make_dataset(size, folder, slices=plan.importance_slices)
     models, reference = _make_models(size, dataset)
     _check_in_double(models["fp32"], reference, dataset)
-    passes = _passes(models, reference, dataset, plan.importance_batches)
+    batches = sorted({*plan.importance_batches, size.train.batch_size})
+    passes = _passes(models, reference, dataset, batches)
     agreement = _check(passes)
     seconds = in_turns(passes, rounds=plan.importance_rounds, called=True)
     runs: dict[str, Runs] = {name: {} for name, _ in passes}
@@ -65,12 +67,13 @@ def importance_pass(size: Size, folder: Path) -> dict[str, Entry]:
         if name == "fp32" or rho[name] >= RANKING_KEPT
     }
     best = quickest_precision(faithful)
-    return {
-        key: compare(runs[name], runs[REFERENCE])
-        | {"precision": name, "slices": len(dataset)}
-        | agreement
-        for key, name in (("fp32", "fp32"), ("best", best))
-    }
+    entries = {}
+    for key, name in (("fp32", "fp32"), ("best", best)):
+        more = {"precision": name, "slices": len(dataset)} | agreement
+        entries[key] = compare(runs[name], runs[REFERENCE]) | more
+        own = {size.train.batch_size: runs[name][size.train.batch_size]}
+        entries[f"{key}/own_batch"] = compare(own, runs[REFERENCE]) | more
+    return entries
 
 
 def _make_models(
@@ -102,7 +105,7 @@ def _passes(
     models: dict[str, VarNet],
     reference: nn.Module,
     dataset: SliceDataset,
-    batches: tuple[int, ...],
+    batches: Sequence[int],
 ) -> dict[tuple[str, int], Pass]:
     def ours(model: VarNet, batch_size: int) -> Pass:
         return lambda: _our_importance(model, dataset, _our_loss(), batch_size)

@@ -19,6 +19,7 @@ from tests.benchmarks.table import RUN, render
 from tests.benchmarks.timing import Entry
 
 Entries = dict[str, Entry]
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 
 def merge(
@@ -75,7 +76,8 @@ def environment(command: str) -> dict[str, Any]:
         "command": _with_threads(command),
         "commit": commit(),
         "device": device().type,
-        "cpu": _cpu(),
+        "cpu": _of_cpu("model name") or platform.processor() or platform.machine(),
+        "instructions": _instructions(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
@@ -108,11 +110,17 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip()
 
 
-def _cpu() -> str:
-    """The processor's model, which Python itself does not know on Linux."""
+def _of_cpu(name: str) -> str:
+    """What Linux says of the processor and Python does not know; else nothing."""
     path = Path("/proc/cpuinfo")
     if path.exists():
         for line in path.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
+            if line.startswith(name):
                 return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return ""
+
+
+def _instructions() -> list[str]:
+    """Of those that decide how fast convolutions are, the processor's own."""
+    flags = _of_cpu("flags").split()
+    return [name for name in INSTRUCTIONS if name in flags]

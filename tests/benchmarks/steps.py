@@ -76,10 +76,11 @@ def _measure(
     *,
     check: Callable[[Size, dict[str, Side], ReconBatch], None] | None = None,
 ) -> dict[str, Entry]:
-    dataset = make_dataset(size, folder, slices=max(size.plan.batches))
+    counts = sorted({*size.plan.batches, size.train.batch_size})
+    dataset = make_dataset(size, folder, slices=max(counts))
     batches: dict[int, ReconBatch] = {
         count: next(iter(make_loader(dataset, batch_size=count))).to(device())
-        for count in size.plan.batches
+        for count in counts
     }
     sides = _make_sides(size)
     differences = _check_outputs(sides, batches[1])
@@ -94,11 +95,16 @@ def _measure(
     runs: dict[str, Runs] = {name: {} for name in sides}
     for (name, count), values in seconds.items():
         runs[name][count] = per_slice(values, count)
-    return _entries(runs, differences)
+    return _entries(runs, differences, own=size.train.batch_size)
 
 
-def _entries(runs: dict[str, Runs], differences: dict[str, float]) -> dict[str, Entry]:
-    """`fp32` and `best`: best batch on both sides; `.../batch_1`: one slice a step."""
+def _entries(
+    runs: dict[str, Runs], differences: dict[str, float], *, own: int
+) -> dict[str, Entry]:
+    """`fp32` and `best`: the best batch on both sides.
+
+    `.../batch_1`: one slice a step; `.../own_batch`: as many as the profile has.
+    """
     reference = runs[REFERENCE]
     best = quickest_precision({name: runs[name] for name in precisions()})
     entries = {}
@@ -109,8 +115,9 @@ def _entries(runs: dict[str, Runs], differences: dict[str, float]) -> dict[str, 
             "output_difference": float(f"{differences[precision]:.2g}"),
         }
         entries[key] = compare(ours, reference) | more
-        alone = compare({1: ours[1]}, {1: reference[1]})
-        entries[f"{key}/batch_1"] = alone | more
+        for name, batch in (("batch_1", 1), ("own_batch", own)):
+            alone = compare({batch: ours[batch]}, {batch: reference[batch]})
+            entries[f"{key}/{name}"] = alone | more
     return entries
 
 

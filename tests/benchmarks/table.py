@@ -20,7 +20,8 @@ sides are timed in turns in one process; times are medians over the rounds, the 
 the median of reference / ours over the rounds, its range is beside it. `best` is our
 fastest precision, for importance the fastest that keeps the ranking of the weights
 (Spearman's rho of at least 0.999 with the reference). Each side runs at its own best
-batch of those tried, except in the rows `batch_1`: one slice per step on both sides.
+batch of those tried, except in the rows `batch_1`, one slice per step on both sides,
+and `own_batch`, as many as the profile trains with (of importance on our side alone).
 `load_epoch` is any epoch of a training after the first, `first` the first one, which
 reads and decodes, and `training` the mean epoch of a training of the default length.
 """
@@ -136,13 +137,15 @@ def _quality_section(entry: Mapping[str, Any]) -> str:
 
 def _run_section(runs: Mapping[str, Any]) -> str:
     """Commands, and the machines by what was measured on them."""
-    lines = ["## How it was measured", "", "```"]
-    lines += sorted({run["command"] for run in runs.values()})
-    lines += ["```", ""]
+    lines = ["## How it was measured", ""]
+    lines += [f"- `{group}`: `{run['command']}`" for group, run in runs.items()]
+    lines += ["", "On:", ""]
     machines: dict[str, list[str]] = {}
     for group, run in runs.items():
+        known = ", ".join(run.get("instructions", ()))
         machine = (
-            f"{run['cpu']}, {run['cores']} cores, {run['threads']} threads, device "
+            f"{run['cpu']}{f' ({known})' if known else ''}, {run['cores']} cores, "
+            f"{run['threads']} threads, device "
             f"{run['device']}, Python {run['python']}, torch {run['torch']}, "
             f"fastmri {run['fastmri']}, commit {run['commit']}"
         )

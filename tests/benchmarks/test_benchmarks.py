@@ -41,10 +41,14 @@ def toy() -> Size:
 
 
 def promised() -> set[str]:
-    steps_of = ("fp32", "fp32/batch_1", "best", "best/batch_1")
+    steps_of = [
+        f"{key}{batch}"
+        for key in ("fp32", "best")
+        for batch in ("", "/batch_1", "/own_batch")
+    ]
     keys = {"load_epoch", "load_epoch/first", "load_epoch/training", *UNPAIRED}
     for size in ("default", "paper"):
-        keys |= {f"importance/{size}/{key}" for key in ("fp32", "best")}
+        keys |= {f"importance/{size}/{key}" for key in steps_of if "_1" not in key}
         for kind in ("train_step", "infer"):
             keys |= {f"{kind}/{size}/{key}" for key in steps_of}
     return keys
