@@ -18,6 +18,7 @@ import psutil
 from stages.check.worker import END, FAILED
 
 LAST_LINES = 30
+MEMORY = "MENDMRI_CACHE_GB"
 STOP_SECONDS = 20.0
 
 Say = Callable[[str], None]
@@ -25,7 +26,7 @@ Say = Callable[[str], None]
 
 def gpus() -> list[str]:
     """GPUs that cells may use, as CUDA_VISIBLE_DEVICES names them."""
-    if os.environ.get("MENDMRI_DEVICE", "cuda") != "cuda":
+    if (os.environ.get("MENDMRI_DEVICE") or "cuda") != "cuda":
         return []  # the CPU, or one GPU for everything
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
@@ -46,19 +47,23 @@ def cores() -> int:
 
 def default_jobs() -> int:
     """One per GPU, or per core without one; one where all cells share a device."""
-    device = os.environ.get("MENDMRI_DEVICE", "cpu")
+    device = os.environ.get("MENDMRI_DEVICE") or "cpu"
     if os.environ.get("MENDMRI_LAUNCH") or device not in ("cpu", "cuda"):
         return 1
     return len(gpus()) or cores()
 
 
 def environments(jobs: int) -> list[dict[str, str]]:
-    """What each worker's commands get: its GPU, and its share of the cores.
+    """What each worker's commands get: its GPU, its share of cores and of memory.
 
-    A number of threads that the user has set stays.
+    A number of threads that the user has set stays; memory that the user has set for
+    samples is the machine's.
     """
     threads = {"OMP_NUM_THREADS": str(max(1, cores() // jobs))}
     shared = {key: value for key, value in threads.items() if key not in os.environ}
+    given = os.environ.get(MEMORY)
+    with suppress(ValueError):  # who reads it says what is wrong with it
+        shared |= {MEMORY: f"{float(given) / jobs:g}"} if given else {}
     found = gpus()
     return [
         shared | ({"CUDA_VISIBLE_DEVICES": found[job % len(found)]} if found else {})
@@ -117,10 +122,14 @@ class Worker:
         """Send a signal to what the worker runs, not to DVC itself."""
         if self._process is None or self._process.poll() is not None:
             return
-        for child in psutil.Process(self._process.pid).children(recursive=True):
+        children: list[psutil.Process] = []
+        with suppress(psutil.NoSuchProcess):  # it has ended since
+            children = psutil.Process(self._process.pid).children(recursive=True)
+        for child in children:
             if child.pid not in self._interrupted or how == signal.SIGKILL:
                 self._interrupted.add(child.pid)
-                child.send_signal(how)
+                with suppress(psutil.NoSuchProcess):
+                    child.send_signal(how)
 
     def kill(self) -> None:
         if self._process is not None:

@@ -30,7 +30,7 @@ def problems(params: dict[str, Any]) -> list[str]:
 
 
 def _only_a_slow_processor() -> bool:
-    if os.environ.get("MENDMRI_DEVICE", "cuda") not in ("cpu", "cuda") or gpus():
+    if (os.environ.get("MENDMRI_DEVICE") or "cuda") not in ("cpu", "cuda") or gpus():
         return False
     try:
         lines = CPUINFO.read_text(encoding="utf-8").splitlines()
