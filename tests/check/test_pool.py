@@ -8,6 +8,8 @@ import pytest
 
 from stages.check import pool
 
+CORES = pool.cores
+
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch):
@@ -26,6 +28,11 @@ def test_without_gpus_the_cores_are_shared():
     assert pool.default_jobs() == 8
     assert pool.environments(3) == [{"OMP_NUM_THREADS": "2"}] * 3
     assert pool.environments(20)[0] == {"OMP_NUM_THREADS": "1"}
+
+
+def test_what_a_container_may_not_use_is_no_core(machine):
+    machine.setenv("LOKY_MAX_CPU_COUNT", "1")  # stands for the quota of a cgroup
+    assert CORES() == 1
 
 
 def test_threads_that_the_user_has_set_stay(machine):
