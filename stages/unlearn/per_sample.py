@@ -14,7 +14,11 @@ of a slice before the square. `dc_weight` is given to the network once per sampl
 Rounding errors matter more than they should: where one decides on which side of zero a
 ReLU is, a gradient jumps, and importances in float32 moved by 1 % of their tensor's
 maximum with the size of the batch. So nothing here may depend on the batch: a layer for
-which PyTorch has another algorithm for one sample than for many is run by sample.
+which PyTorch has another algorithm for one sample than for many is run by sample. One
+thing still does: `unet_ops.join` leaves the channels-last layout where it is given one
+image, which the next convolution then takes otherwise. Slice by slice, importances of a
+trained network were off by up to 1 % of their tensor's maximum, in batches of 2 to 16
+by 2e-7.
 
 Memory is that of a training step with the same batch, time 10 to 40 % more. Patches and
 matrix products, grouped convolutions and `torch.func.vmap` took longer.
