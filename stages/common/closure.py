@@ -71,10 +71,10 @@ class Imports:
     def _read(self, path: str) -> set[str]:
         if not path.endswith(".py"):
             return set()
-        text = self._sources[path]
         found = self._files(path.removesuffix(".py").replace("/", "."))
-        for name in _imported_names(path, text):
+        for name in _imported_names(path, self._sources[path]):
             found |= self._files(name)
+        text = without_remarks(self._sources[path])
         folder = path.rpartition("/")[0]
         beside = (other for other in self._sources if not other.endswith(".py"))
         # A table is read by the file beside it that names it.

@@ -6,11 +6,14 @@ same under every version of Python.
 
 import functools
 import io
-import itertools
 import tokenize
+from collections.abc import Iterator
 
 _REMARKS = {tokenize.COMMENT, tokenize.NL}
 _BOUNDARIES = {tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
+# From Python 3.12 on an f-string is several tokens.
+_PIECES_START = getattr(tokenize, "FSTRING_START", None)
+_PIECES_END = getattr(tokenize, "FSTRING_END", None)
 
 
 @functools.cache
@@ -24,20 +27,48 @@ def without_remarks(text: str) -> str:
         SyntaxError: the text is no Python.
     """
     lines = text.split("\n")
-    kept: set[int] = set()
     tokens = _tokens(text)
     for token in tokens:
         if token.type == tokenize.COMMENT:
             row, column = token.start
             lines[row - 1] = lines[row - 1][:column].rstrip()
-    said = [token for token in tokens if token.type not in _REMARKS]
-    before = tokenize.NEWLINE
-    for token, after in itertools.pairwise(said):  # the last one ends the file
-        alone = before in _BOUNDARIES and after.type == tokenize.NEWLINE
-        before = token.type
-        if token.type not in _BOUNDARIES and not (alone and before == tokenize.STRING):
-            kept.update(range(token.start[0], token.end[0] + 1))
+    kept: set[int] = set()
+    for statement in _statements(tokens):
+        if not _is_remark(statement):
+            kept.update(_rows(statement))
     return "".join(f"{lines[row - 1]}\n" for row in sorted(kept))
+
+
+def _statements(tokens: list[tokenize.TokenInfo]) -> Iterator[list[tokenize.TokenInfo]]:
+    """The tokens of each logical line, the last is its `NEWLINE`."""
+    found: list[tokenize.TokenInfo] = []
+    for token in tokens:
+        if token.type in _REMARKS or (not found and token.type in _BOUNDARIES):
+            continue
+        found.append(token)
+        if token.type == tokenize.NEWLINE:
+            yield found
+            found = []
+
+
+def _is_remark(statement: list[tokenize.TokenInfo]) -> bool:
+    """Whether it is one string and nothing else, none that is put together."""
+    first, *others = statement
+    prefix = first.string[: first.string.find(first.string[-1])]
+    is_plain = first.type == tokenize.STRING and "f" not in prefix.lower()
+    return is_plain and len(others) == 1
+
+
+def _rows(statement: list[tokenize.TokenInfo]) -> Iterator[int]:
+    """Rows on which something of it stands: blank ones within a string do."""
+    started: list[int] = []
+    for token in statement:
+        first = token.start[0]
+        if token.type == _PIECES_START:
+            started.append(first)
+        elif token.type == _PIECES_END:
+            first = started.pop()
+        yield from range(first, token.end[0] + 1)
 
 
 def _tokens(text: str) -> list[tokenize.TokenInfo]:
