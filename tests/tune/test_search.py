@@ -175,7 +175,7 @@ def test_code_of_the_method_begins_a_study(monkeypatch):
     run(StandIn(), monkeypatch, budget=1)
     sources = load_sources(Path())
     for path, anew in (("stages/report/tables.py", 0), ("stages/unlearn/ssd.py", 1)):
-        changed = sources | {path: sources[path] + "\n"}
+        changed = sources | {path: sources[path] + "EDITED = 1\n"}
         monkeypatch.setattr("stages.tune.search.load_sources", lambda _, c=changed: c)
         run(stand_in := StandIn(), monkeypatch, budget=1)
         assert len(stand_in.runs) == anew
