@@ -5,6 +5,7 @@ from typing import Any
 
 RUN = "_run"  # what each group was measured with
 QUALITY = "quality"
+FORMER_QUALITY = "former_quality"  # of the earlier default, in bfloat16
 REPRO = "repro"
 START, NO_OP, STAGE = "start", "dag/no_op", "dag/stage"
 
@@ -41,8 +42,9 @@ def render(results: Mapping[str, Any]) -> str:
         parts.append(_overhead_section(results))
     if REPRO in results:
         parts.append(_repro_section(results[REPRO]))
-    if QUALITY in results:
-        parts.append(_quality_section(results[QUALITY]))
+    for key, whose in ((QUALITY, ""), (FORMER_QUALITY, ", of `former`")):
+        if key in results:
+            parts.append(_quality_section(results[key], whose))
     parts.append(_run_section(results.get(RUN, {})))
     return "\n".join(parts)
 
@@ -110,13 +112,14 @@ def _repro_section(entry: Mapping[str, Any]) -> str:
     return f"## `make repro`, seconds per stage\n\n{table}\n{note}\n"
 
 
-def _quality_section(entry: Mapping[str, Any]) -> str:
+def _quality_section(entry: Mapping[str, Any], whose: str) -> str:
     sides = list(entry["sides"])
     rows = []
     for seed, runs in entry["runs"].items():
         values = [f"{runs[side]['psnr']:.3f}" if side in runs else "" for side in sides]
         rows.append([seed, *values])
-    lines = ["## Quality: final validation PSNR after the same training, dB", ""]
+    what = "final validation PSNR after the same training, dB"
+    lines = [f"## Quality{whose}: {what}", ""]
     lines.append(_table(["seed", *(f"`{side}`" for side in sides)], rows, left=1))
     lines += [f"- `{side}`: {text}" for side, text in entry["sides"].items()]
     lines.append("")
