@@ -33,7 +33,7 @@ from tests.benchmarks.timing import Entry
 
 GROUP = "quality"
 PROFILE = "default"
-# Rounding alone moves a training by 0.1 dB: three seeds would not tell.
+# Rounding alone moves a training by 0.1 dB and more: three seeds would not tell.
 SEEDS = tuple(range(8))
 CONFIDENCE = 0.95
 
