@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from stages.common.devices import world_size
 from stages.common.slices import SliceDataset
 from stages.common.training import mean_recon_loss
 from stages.common.varnet import VarNet
@@ -41,8 +40,6 @@ def fisher(model: VarNet, case: UnlearnCase) -> tuple[Importance, Importance]:
             mean_recon_loss(case.loss),
             cost=case.cost,
             desc=desc,
-            # No more at a time than training puts on a device.
-            batch_size=max(1, case.train.batch_size // world_size()),
         )
 
     return of_both(case, measure)

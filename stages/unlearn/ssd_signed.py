@@ -207,7 +207,6 @@ class Objective:
             mean_recon_loss(self._case.loss),
             cost=self._case.cost,
             desc="importance of trusted",
-            batch_size=self._batch_size,
         )
 
     @property
