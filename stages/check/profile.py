@@ -23,6 +23,8 @@ from stages.common.volume import write_text
 
 PROFILES = Path(__file__).resolve().parent / "profiles"
 BASE = "default"
+# What luck has a hand in, while poisons and data stay the same.
+SEEDED = ("train", "unlearn")
 REPLACED = ("poisonings", "scenarios", "grid", "maps")
 
 log = logging.getLogger(__name__)
@@ -34,8 +36,12 @@ def names() -> list[str]:
     return [BASE, *sorted(overlays)]
 
 
-def render(name: str) -> str:
+def render(name: str, *, seed: int = 0) -> str:
     """Return the text of `params.yaml` in a profile.
+
+    Args:
+        name: of the profile.
+        seed: added to the seeds of training and unlearning.
 
     Raises:
         ParamsError: there is no such profile, or it sets a key that `default` lacks.
@@ -50,6 +56,8 @@ def render(name: str) -> str:
     params = yaml.load(text)
     _merge(params, yaml.load(overlay_text), name)
     params["profile"] = name
+    for block in SEEDED if seed else ():
+        params[block]["seed"] += seed
     stream = io.StringIO()
     yaml.dump(params, stream)
     return _leading_comment(overlay_text) + stream.getvalue().rstrip("\n") + "\n"

@@ -26,14 +26,20 @@ RESULTS = ("dvc.lock", "metrics/")
 log = logging.getLogger(__name__)
 
 
-def make_sandbox(root: Path, target: Path, *, profile: str) -> int:
+def make_sandbox(root: Path, target: Path, *, profile: str, seed: int = 0) -> int:
     """Copy the project; return the number of files copied.
+
+    Args:
+        root: of the project.
+        target: folder to make.
+        profile: for its `params.yaml`.
+        seed: added to the seeds of training and unlearning.
 
     Raises:
         ValueError: `target` exists and is no sandbox, so it must not be deleted; or the
             project is not in git.
     """
-    params = render(profile)
+    params = render(profile, seed=seed)
     names = [name for name in _files(root) if not name.startswith(RESULTS)]
     if target.exists():
         if not (target / MARK).exists():
@@ -49,8 +55,10 @@ def make_sandbox(root: Path, target: Path, *, profile: str) -> int:
     return len(names)
 
 
-def refresh_sandbox(root: Path, target: Path, *, profile: str) -> int:
+def refresh_sandbox(root: Path, target: Path, *, profile: str, seed: int = 0) -> int:
     """Bring a sandbox up to the project's files, or make it; its results stay.
+
+    Args: as `make_sandbox`.
 
     Returns:
         The number of files of the project.
@@ -59,8 +67,8 @@ def refresh_sandbox(root: Path, target: Path, *, profile: str) -> int:
         ValueError: as `make_sandbox`.
     """
     if not (target / MARK).exists():
-        return make_sandbox(root, target, profile=profile)
-    params = render(profile)
+        return make_sandbox(root, target, profile=profile, seed=seed)
+    params = render(profile, seed=seed)
     names = {name for name in _files(root) if not name.startswith(RESULTS)}
     for name in _files(target):
         if name not in names and not name.startswith((*RESULTS, MARK, ".dvc/")):

@@ -6,7 +6,7 @@ so in pieces and copies the results back after each. So it may be stopped at any
 and goes on with the next call, in another clone too once the results are committed. No
 stage writes them.
 
-Input: the project's files, the profile of the same name, the results so far.
+Input: the project's files, the study's profile, the results so far.
 Output: the results that the study's summary writes, such as `metrics/potency.json`.
 
     python -m stages.check.study potency --jobs 2 --limit 8
@@ -22,13 +22,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from stages.check.parallel import positive
 from stages.check.pool import default_jobs
 from stages.check.sandbox import refresh_sandbox
+from stages.check.studies import STUDIES, Study
 from stages.common import paths
 from stages.common.volume import atomic_path, write_text
 
@@ -37,50 +37,6 @@ PARTS_PER_JOB = 2
 STOPPED = 130
 
 log = logging.getLogger(__name__)
-
-
-class Study(NamedTuple):
-    """What a study runs.
-
-    Attributes:
-        summary: module that says with `--needs` which stages each part of the study
-            needs, none where its results are there, and with `--commit` sums up what
-            has been run, finished or not.
-        results: files that it reads and writes.
-    """
-
-    summary: str
-    results: tuple[Path, ...]
-
-
-def _results_of_maps() -> tuple[Path, ...]:
-    folder = paths.METRICS / "maps"
-    views = (f"{name}{kind}" for name in MAPS for kind in (".md", ".png", "_cost.png"))
-    return folder / "figures.json", *(folder / view for view in views)
-
-
-# The rows of `maps` in the profile of that name.
-MAPS = (
-    *("known", "from_scratch", "seeds", "false_positives"),
-    *("attacks", "found", "held_out"),
-)
-STUDIES = {
-    "maps": Study(summary="stages.report.maps", results=_results_of_maps()),
-    "potency": Study(
-        summary="stages.report.potency",
-        results=(
-            paths.METRICS / "potency.json",
-            *(
-                paths.METRICS / "studies" / f"{name}.{kind}"
-                for name, kinds in (
-                    ("potency", ("md", "png")),
-                    ("detection", ("json", "md", "png")),
-                )
-                for kind in kinds
-            ),
-        ),
-    ),
-}
 
 
 def run_study(
@@ -110,8 +66,9 @@ def run_study(
     """
     study, folder = STUDIES[name], paths.SCRATCH / "studies" / name
     commit = _commit()
-    count = refresh_sandbox(Path(), folder, profile=name)
-    log.info("%s: %d files, profile '%s'", folder, count, name)
+    profile = study.profile
+    count = refresh_sandbox(Path(), folder, profile=profile, seed=study.seed)
+    log.info("%s: %d files, profile '%s'", folder, count, profile)
     cache = (Path() / ".dvc" / "cache").resolve()
     write_text(folder / ".dvc" / "config.local", f"[cache]\n    dir = {cache}\n")
     _take_along(study.results, folder)
@@ -170,12 +127,12 @@ def without(needs: dict[str, list[str]], skip: Sequence[str]) -> dict[str, list[
     }
 
 
-def _take_along(results: Sequence[Path], folder: Path) -> None:
+def _take_along(results: Mapping[Path, Path], folder: Path) -> None:
     """Give the copy the project's results, and no others."""
-    for path in results:
-        (folder / path).unlink(missing_ok=True)
-        if path.exists():
-            _copy(path, folder / path)
+    for there, here in results.items():
+        (folder / there).unlink(missing_ok=True)
+        if here.exists():
+            _copy(here, folder / there)
 
 
 def _needs(study: Study, folder: Path) -> dict[str, list[str]]:
@@ -195,10 +152,10 @@ def _sum_up(study: Study, folder: Path, commit: str) -> int:
     command = [sys.executable, "-m", study.summary, "--commit", commit]
     code = subprocess.run(command, cwd=folder, check=False).returncode
     if not code:
-        for path in study.results:
-            if (folder / path).exists():
-                _copy(folder / path, path)
-                log.info("%s", path)
+        for there, here in study.results.items():
+            if (folder / there).exists():
+                _copy(folder / there, here)
+                log.info("%s", here)
     return code
 
 

@@ -140,7 +140,7 @@ def write_results(maps: Maps, figures: dict[Key, Measures], *, commit: str) -> N
         if cell.key in figures:
             content.setdefault(cell.part, {})[cell.item] = figures[cell.key]
     content["_run"] = {
-        "command": "make maps",
+        "command": f"make {read_params()['profile']}",
         "commit": commit,
         "params_sha256": hashlib.sha256(PARAMS_FILE.read_bytes()).hexdigest(),
         "missing": missing,

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_profiles():
-    assert profile.names() == ["default", "maps", "paper", "potency", "smoke"]
+    assert profile.names() == ["default", "maps", "paper", "potency", "seeds", "smoke"]
 
 
 @pytest.mark.parametrize("name", profile.names())
@@ -106,7 +106,7 @@ def test_an_unknown_profile_is_refused_with_the_list(tmp_path, monkeypatch, capl
     with pytest.raises(SystemExit) as stop:
         profile.main(["smoek"])
     assert stop.value.code == 2
-    assert "default, maps, paper, potency, smoke" in caplog.text
+    assert "default, maps, paper, potency, seeds, smoke" in caplog.text
     assert not (tmp_path / "params.yaml").exists()
 
 

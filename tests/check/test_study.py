@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from stages.check import study
-from stages.check.study import STUDIES, Study, chosen, run_study
+from stages.check.studies import STUDIES, Study
+from stages.check.study import chosen, run_study
 from tests.check.toy_pipeline import ROOT, stage
 
 STAGES = {
@@ -21,7 +22,8 @@ STAGES = {
     "a-2": stage("test -e go && touch made-a2", deps=("made-top",), outs=("made-a2",)),
     "b": stage("touch made-b", outs=("made-b",)),
 }
-TOY = Study("tests.check.toy_summary", (Path("metrics/toy.json"),))
+MADE = Path("metrics/toy.json")
+TOY = Study("smoke", "tests.check.toy_summary", {MADE: MADE})
 
 
 @pytest.fixture
@@ -184,8 +186,8 @@ def test_ctrl_c_lets_dvc_record_what_has_been_done(monkeypatch):
 
 
 def test_every_study_has_its_profile_and_its_summary():
-    for name, found in STUDIES.items():
-        assert (ROOT / f"stages/check/profiles/{name}.yaml").exists()
+    for found in STUDIES.values():
+        assert (ROOT / f"stages/check/profiles/{found.profile}.yaml").exists()
         assert (ROOT / f"{found.summary.replace('.', '/')}.py").exists()
 
 

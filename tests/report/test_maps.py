@@ -9,7 +9,7 @@ import matplotlib.image
 import pytest
 import yaml
 
-from stages.check import study
+from stages.check import studies
 from stages.common import paths
 from stages.common.manifest import read_slices
 from stages.report import maps
@@ -227,7 +227,7 @@ def test_figures_of_older_code_may_lack_what_is_measured_since(caplog):
 
 def test_the_study_knows_every_map_of_its_profile():
     whole = profile_content("maps")
-    assert set(study.MAPS) == set(whole["maps"])
+    assert set(studies.MAPS) == set(whole["maps"])
     for row in whole["maps"].values():
         assert set(row["scenarios"]) <= set(whole["scenarios"])
 

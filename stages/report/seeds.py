@@ -1,0 +1,220 @@
+"""Sum up what luck does: the same poisons and methods under several training seeds.
+
+Input: `metrics/maps/figures.json`, which has the seeds of the default grid, and
+`metrics/seeds/<n>.json`, where n has been added to them (scenario -> model -> figures).
+Output: `metrics/seeds/seeds.json` (scenario -> measure -> model -> values by seed and
+their mean, its 95 % interval, and their deviation), the same as tables and as a plot.
+
+    python -m stages.report.seeds
+"""
+
+import argparse
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+from scipy import stats
+
+from stages.common import paths
+from stages.common.volume import write_text
+from stages.report import maps_store, style
+from stages.report.settings import NONE, ORACLE
+from stages.report.study_store import check_numbers, items_of, read_json
+from stages.report.values import rounded
+
+FOLDER = paths.METRICS / "seeds"
+SUMMARY, TABLE, PLOT = (FOLDER / f"seeds.{kind}" for kind in ("json", "md", "png"))
+OF_GRID = "0"
+CONFIDENCE = 0.95
+
+
+class View(NamedTuple):
+    """A measure as the tables show it."""
+
+    measure: str
+    title: str
+    digits: int
+
+
+HEALING = View("healing_scope_test", "Healing, unseen slices of the scope", 2)
+VIEWS = (
+    View("psnr_scope_test", "PSNR, unseen slices of the scope, dB", 2),
+    HEALING,
+    View("healing_scope_val", "Healing, validation slices of the scope", 2),
+    View("ssim_scope_test", "SSIM, unseen slices of the scope", 3),
+    View("agreement_scope_test", "Agreement with the poison, unseen slices", 3),
+    View("damage_outside_db", "Against the poisoned model, outside, dB", 2),
+)
+# What poison costs, in the row of no model: the same seeds, with poison and without.
+COST = "cost of the poison"
+
+log = logging.getLogger(__name__)
+
+# Seed -> scenario -> model -> figures.
+Runs = dict[str, dict[str, dict[str, Any]]]
+
+
+def read_runs() -> Runs:
+    """All runs that there are, of what they have in common with the study's first.
+
+    Raises:
+        ValueError: there is none, or a file is damaged; names it and what to do.
+    """
+    files = {path.stem: path for path in FOLDER.glob("[0-9]*.json")}
+    if not files:
+        raise ValueError(f"{FOLDER} holds no run: `make seeds` makes them")
+    files[OF_GRID] = maps_store.FIGURES
+    numbers = [
+        f"{view.measure}{end}" for view in VIEWS for end in ("", "_low", "_high")
+    ]
+    runs: Runs = {}
+    for seed in sorted(files, key=int):
+        path = files[seed]
+        runs[seed] = {
+            scenario: dict(items_of(path, models, scenario))
+            for scenario, models in items_of(path, read_json(path), "the file")
+            if not scenario.startswith("_")
+        }
+        for scenario, models in runs[seed].items():
+            for model, figures in models.items():
+                check_numbers(path, figures, numbers, f"{scenario} > {model}")
+    return runs
+
+
+def sum_up(runs: Runs) -> dict[str, Any]:
+    """Scenario -> measure -> model -> values by seed, and what they say together."""
+    studied = next(runs[seed] for seed in runs if seed != OF_GRID)
+    found: dict[str, Any] = {}
+    for scenario, models in studied.items():
+        here = {seed: run[scenario] for seed, run in runs.items() if scenario in run}
+        measures: dict[str, Any] = {}
+        for view in VIEWS:
+            values = {
+                model: {
+                    seed: run[model][view.measure]
+                    for seed, run in here.items()
+                    if model in run and run[model][view.measure] is not None
+                }
+                for model in models
+            }
+            if view.measure == VIEWS[0].measure:
+                values[COST] = {
+                    seed: rounded(clean - values[NONE][seed])
+                    for seed, clean in values[ORACLE].items()
+                    if seed in values[NONE]
+                }
+            measures[view.measure] = {
+                model: _described(by_seed)
+                for model, by_seed in values.items()
+                if by_seed
+            }
+        found[scenario] = measures
+    return found
+
+
+def _described(by_seed: Mapping[str, float]) -> dict[str, Any]:
+    values = np.array([*by_seed.values()])
+    found: dict[str, Any] = {"values": dict(by_seed), "mean": rounded(values.mean())}
+    if len(values) > 1:
+        sd = values.std(ddof=1)
+        error = sd / np.sqrt(len(values))
+        half = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * error
+        found |= {
+            "sd": rounded(sd),
+            "low": rounded(values.mean() - half),
+            "high": rounded(values.mean() + half),
+        }
+    return found
+
+
+def write_table(path: Path, found: dict[str, Any]) -> None:
+    """Write a table per scenario and measure: models by seed."""
+    text = [
+        "# Seeds",
+        "",
+        "The same poisoned slices, known slices and methods with other seeds of "
+        "training and unlearning: 0 is the default grid, n has n added to its seeds. "
+        "Healing is between the poisoned model and the oracle of the same seed. Square "
+        "brackets are 95 % intervals of the mean over seeds (by t), sd is between "
+        "seeds. Every measure is defined in `stages/report/README.md`. Made by "
+        "`make seeds`.",
+    ]
+    for scenario, measures in found.items():
+        text += ["", f"## {scenario}"]
+        for view in VIEWS:
+            rows = measures[view.measure]
+            seeds = sorted({s for row in rows.values() for s in row["values"]}, key=int)
+            head = ["model", *(f"seed {seed}" for seed in seeds), "mean", "sd"]
+            text += ["", f"### {view.title}", "", f"| {' | '.join(head)} |"]
+            text.append(f"| --- |{' ---: |' * (len(head) - 1)}")
+            for model, row in rows.items():
+                cells = [_shown(row["values"].get(seed), view.digits) for seed in seeds]
+                mean = _shown(row["mean"], view.digits)
+                if "sd" in row:
+                    low, high = (
+                        _shown(row[end], view.digits) for end in ("low", "high")
+                    )
+                    mean = f"{mean} [{low}, {high}]"
+                cells += [mean, _shown(row.get("sd"), view.digits)]
+                text.append(f"| {' | '.join([model, *cells])} |")
+    write_text(path, "\n".join(text) + "\n")
+
+
+def _shown(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def draw(path: Path, found: dict[str, Any]) -> None:
+    """Draw healing by model: a point per seed, a bar for the interval of the mean."""
+    with matplotlib.rc_context(style.RC):
+        figure = style.new_figure(0.5 + 4.2 * len(found), 3.4)
+        axes = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
+        for axis, (scenario, measures) in zip(axes, found.items(), strict=True):
+            rows = {
+                model: row
+                for model, row in measures[HEALING.measure].items()
+                if model not in (ORACLE, NONE)
+            }
+            for x, row in enumerate(rows.values()):
+                values = [*row["values"].values()]
+                offsets = np.linspace(-0.18, 0.18, len(values))
+                axis.plot(x + offsets, values, "o", color=style.COLOURS[0], ms=4)
+                if "sd" in row:
+                    axis.vlines(x, row["low"], row["high"], color=style.DARK, lw=1)
+                axis.hlines(row["mean"], x - 0.25, x + 0.25, color=style.DARK, lw=1.5)
+            axis.axhline(0, color=style.GREY, lw=0.8, ls=":")
+            axis.axhline(1, color=style.GREY, lw=0.8, ls=":")
+            axis.set_xticks(range(len(rows)), [style.label(model) for model in rows])
+            axis.tick_params(axis="x", labelsize=7)
+            axis.set_title(scenario, loc="left")
+        axes[0].set_ylabel("healing, unseen slices of the scope")
+        style.save(figure, path)
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    return argparse.ArgumentParser(prog="python -m stages.report.seeds").parse_args(
+        argv
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        runs = read_runs()
+    except ValueError as error:
+        log.error("%s", error)
+        raise SystemExit(2) from None
+    found = sum_up(runs)
+    write_text(SUMMARY, json.dumps(found, indent=1, allow_nan=False) + "\n")
+    write_table(TABLE, found)
+    draw(PLOT, found)
+    log.info("%s: seeds %s", TABLE, ", ".join(runs))
+
+
+if __name__ == "__main__":
+    main()
