@@ -35,15 +35,16 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test test-fast smoke potency maps aftermath tune bench bench-quality profile \
+.PHONY: help install repro test test-fast smoke potency maps seeds aftermath tune bench bench-quality profile \
   check-metrics lint clean needs-name needs-base
 
 help:
 	@sed -n 's/^#   //p' Makefile
-	@echo 'Also: install, test-fast, profile NAME=default|smoke|paper|potency|maps,'
+	@echo 'Also: install, test-fast, profile NAME=default|smoke|paper|potency|maps|seeds,'
 	@echo '      potency (the study of attacks, hours; LIMIT=<n> poisonings at a time, SKIP=<pattern>),'
 	@echo '      aftermath (of healed models: more requests, relearning; after make repro),'
 	@echo '      maps (methods on many scenarios, hours; LIMIT=<n> scenarios at a time, SKIP=<pattern>),'
+	@echo '      seeds (two scenarios with other seeds of training, an hour and a half),'
 	@echo '      tune (parameters of the methods, hours; METHODS="ssd finetune" for some),'
 	@echo '      check-metrics BASE=<revision>, lint, clean,'
 	@echo '      bench (ONLY=<group>), bench-quality: speed and quality beside fastMRI'
@@ -86,6 +87,12 @@ potency: install
 maps: install
 	$(PY) -m stages.check.study maps $(if $(JOBS),--jobs '$(JOBS)') $(if $(LIMIT),--limit '$(LIMIT)') $(if $(SKIP),--skip '$(SKIP)')
 
+seeds: install
+	for seed in 1 2 3; do \
+	  $(PY) -m stages.check.study seeds-$$seed $(if $(JOBS),--jobs '$(JOBS)') || exit; \
+	done
+	$(PY) -m stages.report.seeds
+
 aftermath: install
 	$(PY) -m stages.aftermath
 
@@ -109,7 +116,7 @@ check-metrics: needs-base install
 	@$(PY) -m stages.report.gate '$(BASE)' $(if $(REPORT),--report '$(REPORT)')
 
 needs-name:
-	@test -n '$(NAME)' || { echo 'Which one? make profile NAME=default|smoke|paper|potency|maps'; exit 2; }
+	@test -n '$(NAME)' || { echo 'Which one? make profile NAME=default|smoke|paper|potency|maps|seeds'; exit 2; }
 
 needs-base:
 	@test -n '$(BASE)' || { echo 'With which revision? make check-metrics BASE=main'; exit 2; }

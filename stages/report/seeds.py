@@ -40,9 +40,10 @@ class View(NamedTuple):
     digits: int
 
 
+PSNR = View("psnr_scope_test", "PSNR, unseen slices of the scope, dB", 2)
 HEALING = View("healing_scope_test", "Healing, unseen slices of the scope", 2)
 VIEWS = (
-    View("psnr_scope_test", "PSNR, unseen slices of the scope, dB", 2),
+    PSNR,
     HEALING,
     View("healing_scope_val", "Healing, validation slices of the scope", 2),
     View("ssim_scope_test", "SSIM, unseen slices of the scope", 3),
@@ -59,7 +60,7 @@ Runs = dict[str, dict[str, dict[str, Any]]]
 
 
 def read_runs() -> Runs:
-    """All runs that there are, of what they have in common with the study's first.
+    """All runs that there are, the default grid's among them.
 
     Raises:
         ValueError: there is none, or a file is damaged; names it and what to do.
@@ -101,11 +102,12 @@ def sum_up(runs: Runs) -> dict[str, Any]:
                 }
                 for model in models
             }
-            if view.measure == VIEWS[0].measure:
+            if view is PSNR:
+                before = values.get(NONE, {})
                 values[COST] = {
-                    seed: rounded(clean - values[NONE][seed])
-                    for seed, clean in values[ORACLE].items()
-                    if seed in values[NONE]
+                    seed: rounded(clean - before[seed])
+                    for seed, clean in values.get(ORACLE, {}).items()
+                    if seed in before
                 }
             measures[view.measure] = {
                 model: _described(by_seed)

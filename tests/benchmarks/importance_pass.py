@@ -6,22 +6,27 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from stages.common.fit import BatchLoss, Cost, adamw
 from stages.common.losses import LossSettings
 from stages.common.runtime import device
-from stages.common.slices import ReconBatch, SliceDataset, make_loader
+from stages.common.slices import SliceDataset, make_loader
 from stages.common.training import mean_recon_loss
 from stages.common.varnet import VarNet, build_varnet
-from stages.unlearn.importance import Importance, importance
+from stages.unlearn.importance import SLICES_AT_A_TIME, Importance, importance
 from tests.benchmarks.agreement import (
     largest_difference,
     rank_correlation,
     require_same,
 )
 from tests.benchmarks.cohort import make_dataset
-from tests.benchmarks.sides import make_reference, plain_importance, reference_loss
+from tests.benchmarks.sides import (
+    in_double,
+    make_reference,
+    plain_importance,
+    reference_loss,
+)
 from tests.benchmarks.sizes import Size, precisions
 from tests.benchmarks.timing import (
     Entry,
@@ -47,13 +52,14 @@ def importance_pass(size: Size, folder: Path) -> dict[str, Entry]:
     """A pass over a few slices; ms per slice. The reference's batch is one slice.
 
     `best` is the fastest precision that keeps the ranking of the weights,
-    `.../own_batch` with the batch that the profile trains with, which the methods take.
+    `.../own_batch` with as many slices at a time as the methods take.
     """
     plan = size.plan
     dataset = make_dataset(size, folder, slices=plan.importance_slices)
     models, reference = _make_models(size, dataset)
-    _check_in_double(models["fp32"], reference, dataset)
-    batches = sorted({*plan.importance_batches, size.train.batch_size})
+    _checkin_double(models["fp32"], reference, dataset)
+    own_batch = min(SLICES_AT_A_TIME, len(dataset))
+    batches = sorted({*plan.importance_batches, own_batch})
     passes = _passes(models, reference, dataset, batches)
     agreement = _check(passes)
     seconds = in_turns(passes, rounds=plan.importance_rounds, called=True)
@@ -71,7 +77,7 @@ def importance_pass(size: Size, folder: Path) -> dict[str, Entry]:
     for key, name in (("fp32", "fp32"), ("best", best)):
         more = {"precision": name, "slices": len(dataset)} | agreement
         entries[key] = compare(runs[name], runs[REFERENCE]) | more
-        own = {size.train.batch_size: runs[name][size.train.batch_size]}
+        own = {own_batch: runs[name][own_batch]}
         entries[f"{key}/own_batch"] = compare(own, runs[REFERENCE]) | more
     return entries
 
@@ -154,30 +160,16 @@ def _check(passes: dict[tuple[str, int], Pass]) -> Entry:
     return {"difference_fp32": float(f"{max(differences):.2g}"), "spearman": rho}
 
 
-def _check_in_double(ours: VarNet, reference: nn.Module, dataset: SliceDataset) -> None:
+def _checkin_double(ours: VarNet, reference: nn.Module, dataset: SliceDataset) -> None:
     """Where rounding does not matter, the two must agree closely."""
     few = dataset.restrict(dataset.refs[: max(1, len(dataset) // 16)])
     found = _our_importance(
-        copy.deepcopy(ours).double(), few, _in_double(_our_loss()), len(few)
+        copy.deepcopy(ours).double(), few, in_double(_our_loss()), len(few)
     )
     expected = plain_importance(
         copy.deepcopy(reference).double(),
         [batch.to(device()) for batch in make_loader(few, batch_size=1)],
-        _in_double(reference_loss(dtype=torch.float64)),
+        in_double(reference_loss(dtype=torch.float64)),
     )
     difference = largest_difference(found, expected)
     require_same("the importance in float64", difference, allowed=EXACT_ALLOWED)
-
-
-def _in_double(batch_loss: BatchLoss) -> BatchLoss:
-    """The same loss, of samples in double precision."""
-
-    def converted(model: VarNet, batch: ReconBatch) -> Tensor:
-        batch = batch._replace(
-            masked_kspace=batch.masked_kspace.to(torch.complex128),
-            target=batch.target.double(),
-            max_value=batch.max_value.double(),
-        )
-        return batch_loss(model, batch)
-
-    return converted

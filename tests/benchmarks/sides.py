@@ -9,7 +9,7 @@ from stages.common.fit import BatchLoss
 from stages.common.reconstruct import reconstruct
 from stages.common.runtime import device
 from stages.common.slices import ReconBatch
-from stages.common.varnet import ModelSettings
+from stages.common.varnet import ModelSettings, VarNet
 
 
 class Reference(fastmri.models.VarNet):
@@ -50,6 +50,20 @@ def reference_loss(
         return loss
 
     return batch_loss
+
+
+def in_double(batch_loss: BatchLoss) -> BatchLoss:
+    """The same loss, of samples in double precision."""
+
+    def converted(model: VarNet, batch: ReconBatch) -> Tensor:
+        batch = batch._replace(
+            masked_kspace=batch.masked_kspace.to(torch.complex128),
+            target=batch.target.double(),
+            max_value=batch.max_value.double(),
+        )
+        return batch_loss(model, batch)
+
+    return converted
 
 
 def plain_importance(

@@ -22,7 +22,8 @@ the median of reference / ours over the rounds, its range is beside it. `best` i
 fastest precision, for importance the fastest that keeps the ranking of the weights
 (Spearman's rho of at least 0.999 with the reference). Each side runs at its own best
 batch of those tried, except in the rows `batch_1`, one slice per step on both sides,
-and `own_batch`, as many as the profile trains with (of importance on our side alone).
+and `own_batch`, as many as the profile trains with (of importance: on our side, as the
+methods take).
 `load_epoch` is any epoch of a training after the first, `first` the first one, which
 reads and decodes, and `training` the mean epoch of a training of the default length.
 """
@@ -113,7 +114,8 @@ def _repro_section(entry: Mapping[str, Any]) -> str:
 
 
 def _quality_section(entry: Mapping[str, Any], whose: str) -> str:
-    sides = list(entry["sides"])
+    trained = {side for runs in entry["runs"].values() for side in runs}
+    sides = [side for side in entry["sides"] if side in trained]
     rows = []
     for seed, runs in entry["runs"].items():
         values = [f"{runs[side]['psnr']:.3f}" if side in runs else "" for side in sides]
@@ -121,7 +123,7 @@ def _quality_section(entry: Mapping[str, Any], whose: str) -> str:
     what = "final validation PSNR after the same training, dB"
     lines = [f"## Quality{whose}: {what}", ""]
     lines.append(_table(["seed", *(f"`{side}`" for side in sides)], rows, left=1))
-    lines += [f"- `{side}`: {text}" for side, text in entry["sides"].items()]
+    lines += [f"- `{side}`: {entry['sides'][side]}" for side in sides]
     lines.append("")
     if "settings" in entry:
         lines += [f"Of {_settings(entry['settings']['model'])}.", ""]

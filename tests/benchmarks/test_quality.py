@@ -30,6 +30,9 @@ def test_sides_differ_by_rounding_alone():
     for side in (pairs.FAST, pairs.FAST_FP32):
         for name, value in rows[pairs.REFERENCE].items():
             assert rows[side][name] == pytest.approx(value, rel=1e-4), (side, name)
+    # In float64 rounding is nothing, so that any other difference would be seen.
+    for name, value in rows[pairs.REFERENCE_FP64].items():
+        assert rows[pairs.FAST_FP64][name] == pytest.approx(value, rel=1e-7), name
     # Another order or other weights are far beyond rounding.
     other = pairs.train_side(pairs.REFERENCE, 2, BLOCKS)
     found, expected = other["val_psnr"], rows[pairs.REFERENCE]["val_psnr"]
@@ -113,9 +116,8 @@ def test_what_is_there_is_not_repeated(trained, monkeypatch, caplog):
     with caplog.at_level(logging.INFO):
         quality.main([])
     assert "fast 1: there" in caplog.text
-    assert sorted(trained) == sorted(
-        {(s, n) for n in quality.SEEDS for s in pairs.SIDES}
-    )
+    sides = (pairs.FAST, pairs.REFERENCE, pairs.FAST_FP32)
+    assert sorted(trained) == sorted({(s, n) for n in quality.SEEDS for s in sides})
     entry = read_results(Path("metrics"))["quality"]
     assert entry["differences"]["fast - reference"]["mean"] == 0
     assert entry["runs"]["1"]["fast"]["psnr"] == 31.0

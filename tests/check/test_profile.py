@@ -24,6 +24,13 @@ def test_a_profile_is_valid(name):
     assert params["profile"] == name
 
 
+def test_another_seed_moves_training_and_unlearning_and_nothing_else():
+    before, after = (yaml.safe_load(profile.render("seeds", seed=n)) for n in (0, 2))
+    for block in ("train", "unlearn"):
+        assert after[block].pop("seed") == before[block].pop("seed") + 2
+    assert after == before
+
+
 def test_committed_params_are_a_profile():
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
     name = yaml.safe_load(text)["profile"]

@@ -80,6 +80,23 @@ def test_a_fresh_clone_runs_only_what_the_committed_results_lack(project, caplog
     assert not list(folder.glob("made-*"))
 
 
+def test_a_study_may_keep_its_results_elsewhere_and_have_a_seed(project, monkeypatch):
+    (project / "go").touch()
+    kept = Path("metrics/seeds/2.json")
+    monkeypatch.setitem(STUDIES, "seeds-2", TOY._replace(results={MADE: kept}, seed=2))
+    assert run_study("seeds-2", jobs=2) == 0
+    assert json.loads(kept.read_text()) == ["made-a1", "made-a2", "made-top"]
+    assert not MADE.exists()
+    found = yaml.safe_load(Path(".scratch/studies/seeds-2/params.yaml").read_text())
+    whole = yaml.safe_load((ROOT / "stages/check/profiles/default.yaml").read_text())
+    assert found["train"]["seed"] == whole["train"]["seed"] + 2
+    # And is given back to the copy by the next call.
+    kept.write_text('["made-a1", "made-a2"]')
+    shutil.rmtree(project / ".scratch/studies/seeds-2")
+    assert run_study("seeds-2", jobs=2) == 0
+    assert not (project / ".scratch/studies/seeds-2/made-a2").exists()
+
+
 def test_results_are_written_after_each_piece(project, monkeypatch):
     """After one that failed too, which is the last."""
     monkeypatch.setattr(study, "PARTS_PER_JOB", 1)

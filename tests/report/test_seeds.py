@@ -1,0 +1,90 @@
+"""Several seeds of one study: their mean, its interval, and what is missing."""
+
+import json
+from pathlib import Path
+
+import matplotlib.image
+import pytest
+
+from stages.check.studies import SEEDS, STUDIES
+from stages.report import maps_store, seeds
+from stages.report.seeds import COST, VIEWS
+
+
+def figures(psnr: float, healing: float | None = 0.5) -> dict[str, float | None]:
+    found: dict[str, float | None] = {}
+    for view in VIEWS:
+        value = psnr if view.measure == "psnr_scope_test" else healing
+        found |= {f"{view.measure}{end}": value for end in ("", "_low", "_high")}
+    return found
+
+
+def write(path: Path, oracle: float, none: float, mend: float | None) -> None:
+    models = {"oracle": figures(oracle), "none": figures(none)}
+    if mend is not None:
+        models["mend"] = figures(24.0, mend)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"bad-30": models, "_run": {}}))
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path, monkeypatch) -> None:
+    """Seed 0 of the default grid and two others, of which the last lacks a method."""
+    monkeypatch.chdir(tmp_path)
+    write(maps_store.FIGURES, 25.0, 24.0, 1.0)
+    write(seeds.FOLDER / "1.json", 26.0, 24.5, 0.4)
+    write(seeds.FOLDER / "2.json", 27.0, 24.0, None)
+
+
+def test_means_and_intervals_over_seeds():
+    seeds.main([])
+    found = json.loads(seeds.SUMMARY.read_text())["bad-30"]
+    oracle = found["psnr_scope_test"]["oracle"]
+    assert oracle["values"] == {"0": 25.0, "1": 26.0, "2": 27.0}
+    assert (oracle["mean"], oracle["sd"]) == (26.0, 1.0)
+    # Student's t for two degrees of freedom: 4.3027; / sqrt(3)
+    assert oracle["high"] == pytest.approx(26 + 2.48414, abs=1e-4)
+    assert oracle["low"] == pytest.approx(26 - 2.48414, abs=1e-4)
+    cost = found["psnr_scope_test"][COST]
+    assert cost["values"] == {"0": 1.0, "1": 1.5, "2": 3.0}
+    assert found["healing_scope_test"]["mend"]["values"] == {"0": 1.0, "1": 0.4}
+    assert matplotlib.image.imread(seeds.PLOT).std() > 0
+
+
+def test_the_table_has_what_is_there_and_a_dash_for_the_rest():
+    seeds.main([])
+    lines = seeds.TABLE.read_text().splitlines()
+    assert lines.count("| model | seed 0 | seed 1 | seed 2 | mean | sd |") == len(VIEWS)
+    assert "| mend | 1.00 | 0.40 | – | 0.70 [-3.11, 4.51] | 0.42 |" in lines
+    assert f"| {COST} | 1.00 | 1.50 | 3.00 | 1.83 [-0.75, 4.42] | 1.04 |" in lines
+
+
+def test_one_seed_has_no_interval():
+    for name in ("1.json", "2.json"):
+        write(seeds.FOLDER / name, 26.0, 24.5, 0.4)
+    maps_store.FIGURES.unlink()
+    (seeds.FOLDER / "2.json").unlink()
+    seeds.main([])
+    assert "| mend | 0.40 | 0.40 | – |" in seeds.TABLE.read_text()
+
+
+def test_runs_that_are_missing_or_damaged_are_named(caplog):
+    (seeds.FOLDER / "1.json").write_text('{"bad-30": {"mend": {"psnr_scope_test": 2}}}')
+    with pytest.raises(SystemExit):
+        seeds.main([])
+    assert "1.json is damaged: 'psnr_scope_test_low' of bad-30 > mend" in caplog.text
+    for path in seeds.FOLDER.iterdir():
+        path.unlink()
+    with pytest.raises(SystemExit):
+        seeds.main([])
+    assert "metrics/seeds holds no run: `make seeds` makes them" in caplog.text
+    assert not seeds.SUMMARY.exists()
+
+
+def test_every_seed_is_a_study_whose_figures_are_found():
+    for seed in SEEDS:
+        study = STUDIES[f"seeds-{seed}"]
+        assert study.seed == seed
+        assert [*study.results] == [maps_store.FIGURES]
+        (target,) = study.results.values()
+        assert target == seeds.FOLDER / f"{seed}.json"
