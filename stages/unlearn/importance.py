@@ -17,9 +17,10 @@ Importance = dict[str, Tensor]
 
 # From so many slices on, bfloat16 ranks the weights as float32 does; see `faithful`.
 ENOUGH_SLICES = 64
-# Quicker than what small networks are trained with, at most 1 GB of memory for each at
-# the paper's size. The same on any number of ranks, so that they find the same.
+# Small images are quicker many at a time. Large ones are not, and take memory: at most
+# so many pixels, some 2 GB in the paper's network.
 SLICES_AT_A_TIME = 8
+PIXELS_AT_A_TIME = 2 * 256 * 256
 
 
 def importance(
@@ -29,7 +30,7 @@ def importance(
     *,
     cost: Cost,
     desc: str,
-    batch_size: int = SLICES_AT_A_TIME,
+    batch_size: int | None = None,
 ) -> Importance:
     """F = E[g^2] over single samples, each of them visited once.
 
@@ -42,7 +43,7 @@ def importance(
         batch_loss: training's own loss: the mean over a batch of a loss per sample.
         cost: counts one forward and backward pass per sample, over all ranks.
         desc: what the progress line says.
-        batch_size: slices at a time on each rank.
+        batch_size: slices at a time on each rank; None for `slices_at_a_time`.
 
     Returns:
         For each parameter name, a tensor of its shape and type, >= 0.
@@ -59,7 +60,7 @@ def importance(
         name: torch.zeros_like(parameter, dtype=torch.double)
         for name, parameter in parameters.items()
     }
-    loader = rank_loader(dataset, batch_size=batch_size)
+    loader = rank_loader(dataset, batch_size=batch_size or slices_at_a_time(dataset))
     for batch in progress(loader, total=len(loader), desc=desc, unit="batch"):
         squares = squared_gradients(model, batch_loss, batch.to(device()))
         for name, square in squares.items():
@@ -71,6 +72,12 @@ def importance(
         require_finite(mean, f"{desc}: {name}")
         found[name] = mean.to(parameter.dtype)
     return found
+
+
+def slices_at_a_time(dataset: SliceDataset) -> int:
+    """How many slices of a data set are measured together, however many ranks do it."""
+    pixels = max(height * width for _, height, width, *_ in dataset.shapes())
+    return max(1, min(SLICES_AT_A_TIME, PIXELS_AT_A_TIME // pixels))
 
 
 def require_finite(gradient: Tensor, what: str) -> None:

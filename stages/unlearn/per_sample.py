@@ -11,7 +11,7 @@ is the weight gradient of a convolution over the images of sample n alone
 (`sample_convolution.py`). A layer that takes coils for images sums over the coils of a
 slice before the square. `dc_weight` is given to the network once per sample.
 
-Memory is that of a training step with the same batch, time 10 to 40 % more. Patches and
+Memory is that of a training step with the same batch, time 20 to 30 % more. Patches and
 matrix products, grouped convolutions and `torch.func.vmap` took longer.
 """
 
@@ -82,7 +82,7 @@ def _split(
             if isinstance(module, VarNetBlock) and name.endswith("dc_weight"):
                 scalars[name] = parameter
             elif (
-                isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
+                type(module) in (nn.Conv2d, nn.ConvTranspose2d)
                 and module.padding_mode == "zeros"
                 and not isinstance(module.padding, str)
             ):

@@ -2,10 +2,10 @@
 
 Rounding errors matter more than they should: where one decides on which side of zero a
 ReLU is, a gradient jumps, and importances in float32 moved by 1 % of their tensor's
-maximum with the size of the batch. So nothing here may depend on the batch. PyTorch has
-another algorithm for one small image than for many, a slow one: where oneDNN can do it,
-it is called by name, and other layers are run by sample. Every layer is given
-channels-last images, a layout that is lost where there is one.
+maximum with the size of the batch. So nothing here may depend on the batch, on the CPU
+at least. In float32, PyTorch has another algorithm for one small image than for many, a
+slow one: where oneDNN can do it, it is called by name, and other layers are run by
+sample. Every layer is given channels-last images, which a batch of one may have lost.
 """
 
 from typing import Any, cast
@@ -63,6 +63,7 @@ class SampleConvolution:
             and x.dtype == torch.float32
             and not torch.is_autocast_enabled("cpu")
             and torch.backends.mkldnn.is_available()
+            and bool(torch.backends.mkldnn.enabled)
             and self._plain()
         )
 
@@ -83,7 +84,7 @@ class SampleConvolution:
         module = self.module
         if not self.by_name(x):
             return cast(Tensor, type(module).forward(module, x))
-        return _onednn(x, module.weight, module.bias, list(module.padding))
+        return _onednn(x, module.weight, module.bias, self._padding)
 
     def to_input(self, x: Tensor, grad: Tensor, *, by_name: bool) -> Tensor:
         """Gradient for the input `x` from that for the output."""
@@ -92,7 +93,7 @@ class SampleConvolution:
             wanted = [True, False, False]
             return cast(Tensor, self._backward(x, grad, weight, wanted)[0])
         turned = weight.flip(2, 3).transpose(0, 1)
-        sizes = zip(self.module.kernel_size, self.module.padding, strict=True)
+        sizes = zip(self.module.kernel_size, self._padding, strict=True)
         return _onednn(grad, turned, None, [size - 1 - pad for size, pad in sizes])
 
     def add_squares(self, x: Tensor, grad: Tensor) -> None:
@@ -148,6 +149,10 @@ class SampleConvolution:
             grad, x, weight, sizes, *self._geometry(), wanted
         )
 
+    @property
+    def _padding(self) -> list[int]:
+        return list(self.module.padding)
+
     def _plain(self) -> bool:
         """Whether the gradient for the input is another such convolution."""
         module = self.module
@@ -156,7 +161,10 @@ class SampleConvolution:
             and module.stride == (1, 1)
             and module.dilation == (1, 1)
             and module.groups == 1
-            and cast(tuple[int, ...], module.padding) < module.kernel_size
+            and all(
+                pad < size
+                for pad, size in zip(self._padding, module.kernel_size, strict=True)
+            )
         )
 
     def _geometry(self) -> tuple[Any, ...]:

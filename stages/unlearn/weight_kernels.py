@@ -1,7 +1,7 @@
 """Squared weight gradients of small convolutions, compiled by Numba.
 
 oneDNN is made for many channels: for a network's first layer, which has two, this takes
-a fourth of the time. `per_sample.py` uses it on the CPU. Layout of the arrays:
+a fourth of the time. `sample_convolution.py` uses it on the CPU. Layout of the arrays:
 `stages/common/compiled.py`.
 """
 

@@ -14,7 +14,7 @@ from stages.common.runtime import device
 from stages.common.slices import SliceDataset, make_loader
 from stages.common.training import mean_recon_loss
 from stages.common.varnet import VarNet, build_varnet
-from stages.unlearn.importance import SLICES_AT_A_TIME, Importance, importance
+from stages.unlearn.importance import Importance, importance, slices_at_a_time
 from tests.benchmarks.agreement import (
     largest_difference,
     rank_correlation,
@@ -57,8 +57,8 @@ def importance_pass(size: Size, folder: Path) -> dict[str, Entry]:
     plan = size.plan
     dataset = make_dataset(size, folder, slices=plan.importance_slices)
     models, reference = _make_models(size, dataset)
-    _checkin_double(models["fp32"], reference, dataset)
-    own_batch = min(SLICES_AT_A_TIME, len(dataset))
+    _check_in_double(models["fp32"], reference, dataset)
+    own_batch = min(slices_at_a_time(dataset), len(dataset))
     batches = sorted({*plan.importance_batches, own_batch})
     passes = _passes(models, reference, dataset, batches)
     agreement = _check(passes)
@@ -160,7 +160,7 @@ def _check(passes: dict[tuple[str, int], Pass]) -> Entry:
     return {"difference_fp32": float(f"{max(differences):.2g}"), "spearman": rho}
 
 
-def _checkin_double(ours: VarNet, reference: nn.Module, dataset: SliceDataset) -> None:
+def _check_in_double(ours: VarNet, reference: nn.Module, dataset: SliceDataset) -> None:
     """Where rounding does not matter, the two must agree closely."""
     few = dataset.restrict(dataset.refs[: max(1, len(dataset) // 16)])
     found = _our_importance(

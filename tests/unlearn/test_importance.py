@@ -50,7 +50,6 @@ class FastMRI(fastmri.models.VarNet):
 
 @pytest.fixture
 def model() -> VarNet:
-    # With this seed a ReLU is on another side when convolutions run on a batch.
     return build_varnet(SETTINGS, seed=0)
 
 

@@ -57,6 +57,7 @@ def test_any_convolution_will_do():
         nn.Conv2d(2, 4, 3, stride=2, padding=(1, 0), bias=True),
         nn.Tanh(),
         nn.Conv2d(4, 4, 3, dilation=2, groups=2),
+        nn.Conv2d(4, 4, (5, 1), padding=(2, 1)),
         nn.ConvTranspose2d(4, 3, 3, stride=2, output_padding=1, bias=True),
     )
     found = found_in(model, SAMPLES, loss, 3)
@@ -84,10 +85,15 @@ def test_what_the_loss_does_not_depend_on_has_none():
     assert found["1.weight"].shape == model[1].weight.shape
 
 
+class Centred(nn.Conv2d):
+    """A convolution that does something else with its weights."""
+
+
 @pytest.mark.parametrize(
     ("module", "message"),
     [
         (nn.BatchNorm2d(2), "1.weight: there is no rule .* a BatchNorm2d sample by"),
+        (Centred(2, 2, 3), "1.weight: there is no rule .* a Centred sample by sample"),
         (nn.Linear(32, 2), "1.weight: there is no rule .* a Linear sample by sample"),
         (nn.PReLU(), "1.weight: there is no rule for the gradient of a PReLU"),
         (nn.Conv2d(2, 2, 3, padding="same"), "1.weight: there is no rule"),

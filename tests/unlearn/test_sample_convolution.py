@@ -1,4 +1,4 @@
-"""The two ways in which a layer is computed by other code than PyTorch's own layer."""
+"""The ways in which a layer is computed by other code than PyTorch's own layer."""
 
 import pytest
 import torch
@@ -6,8 +6,17 @@ from torch import Tensor, nn
 
 from stages.common.varnet import build_varnet
 from stages.unlearn import sample_convolution
+from stages.unlearn.importance import slices_at_a_time
 from stages.unlearn.sample_convolution import SampleConvolution
-from tests.unlearn.noise import LOSS_OF_BATCH, SAMPLES, SETTINGS, found_in
+from tests.unlearn.noise import (
+    LOSS_OF_BATCH,
+    SAMPLES,
+    SETTINGS,
+    Given,
+    found_in,
+    make_sample,
+    require_close,
+)
 
 
 def noise(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -92,3 +101,20 @@ def test_a_network_is_computed_alike_at_any_batch_size(monkeypatch, size):
     first = 1  # the first one's input needs no gradient
     assert len(layouts) == (2 * len(layers) - first) * (3 // size)
     assert all(layouts)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_importances_do_not_depend_on_the_batch(precision):
+    model = build_varnet(SETTINGS.model_copy(update={"precision": precision}), seed=0)
+    few = found_in(model, SAMPLES, LOSS_OF_BATCH, 1)
+    many = found_in(model, SAMPLES, LOSS_OF_BATCH, len(SAMPLES))
+    require_close(few, many, allowed=1e-6)
+
+
+def test_large_slices_are_fewer_at_a_time():
+    def data(size: int) -> Given:
+        return Given([make_sample(n, shape=(1, size, size), crop=size) for n in (0, 1)])
+
+    assert slices_at_a_time(data(80)) == 8
+    assert slices_at_a_time(data(256)) == 2
+    assert slices_at_a_time(data(512)) == 1
