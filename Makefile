@@ -88,7 +88,7 @@ maps: install
 	$(PY) -m stages.check.study maps $(if $(JOBS),--jobs '$(JOBS)') $(if $(LIMIT),--limit '$(LIMIT)') $(if $(SKIP),--skip '$(SKIP)')
 
 seeds: install
-	for seed in 1 2 3; do \
+	for seed in 0 1 2 3; do \
 	  $(PY) -m stages.check.study seeds-$$seed $(if $(JOBS),--jobs '$(JOBS)') || exit; \
 	done
 	$(PY) -m stages.report.seeds

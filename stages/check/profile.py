@@ -49,14 +49,16 @@ def render(name: str, *, seed: int = 0) -> str:
     if name not in names():
         raise ParamsError(f"'{name}' is not a profile; there are: {', '.join(names())}")
     text = (PROFILES / f"{BASE}.yaml").read_text(encoding="utf-8")
-    if name == BASE:
+    if name == BASE and not seed:
         return text
-    overlay_text = (PROFILES / f"{name}.yaml").read_text(encoding="utf-8")
+    overlay_text = ""
+    if name != BASE:
+        overlay_text = (PROFILES / f"{name}.yaml").read_text(encoding="utf-8")
     yaml = _yaml()
     params = yaml.load(text)
-    _merge(params, yaml.load(overlay_text), name)
+    _merge(params, yaml.load(overlay_text) or {}, name)
     params["profile"] = name
-    for block in SEEDED if seed else ():
+    for block in SEEDED:
         params[block]["seed"] += seed
     stream = io.StringIO()
     yaml.dump(params, stream)

@@ -1,7 +1,7 @@
 """Sum up what luck does: the same poisons and methods under several training seeds.
 
-Input: `metrics/maps/figures.json`, which has the seeds of the default grid, and
-`metrics/seeds/<n>.json`, where n has been added to them (scenario -> model -> figures).
+Input: `metrics/seeds/<n>.json`, where n has been added to the seeds of the default grid
+(scenario -> model -> figures).
 Output: `metrics/seeds/seeds.json` (scenario -> measure -> model -> values by seed and
 their mean, its 95 % interval, and their deviation), the same as tables and as a plot.
 
@@ -11,25 +11,26 @@ their mean, its 95 % interval, and their deviation), the same as tables and as a
 import argparse
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from scipy import stats
 
 from stages.common import paths
 from stages.common.volume import write_text
-from stages.report import maps_store, style
+from stages.report import style
 from stages.report.settings import NONE, ORACLE
 from stages.report.study_store import check_numbers, items_of, read_json
 from stages.report.values import rounded
 
 FOLDER = paths.METRICS / "seeds"
 SUMMARY, TABLE, PLOT = (FOLDER / f"seeds.{kind}" for kind in ("json", "md", "png"))
-OF_GRID = "0"
 CONFIDENCE = 0.95
+LIMITS = (-1.0, 1.4)  # of the plot: a ruined network must not press the others flat
 
 
 class View(NamedTuple):
@@ -50,7 +51,7 @@ VIEWS = (
     View("agreement_scope_test", "Agreement with the poison, unseen slices", 3),
     View("damage_outside_db", "Against the poisoned model, outside, dB", 2),
 )
-# What poison costs, in the row of no model: the same seeds, with poison and without.
+# A row that is no model: oracle minus poisoned, of the same seed.
 COST = "cost of the poison"
 
 log = logging.getLogger(__name__)
@@ -60,62 +61,65 @@ Runs = dict[str, dict[str, dict[str, Any]]]
 
 
 def read_runs() -> Runs:
-    """All runs that there are, the default grid's among them.
+    """All runs that there are.
 
     Raises:
         ValueError: there is none, or a file is damaged; names it and what to do.
     """
-    files = {path.stem: path for path in FOLDER.glob("[0-9]*.json")}
-    if not files:
-        raise ValueError(f"{FOLDER} holds no run: `make seeds` makes them")
-    files[OF_GRID] = maps_store.FIGURES
+    files = {path.stem: path for path in FOLDER.glob("*.json") if path.stem.isdecimal()}
     numbers = [
         f"{view.measure}{end}" for view in VIEWS for end in ("", "_low", "_high")
     ]
     runs: Runs = {}
     for seed in sorted(files, key=int):
-        path = files[seed]
-        runs[seed] = {
-            scenario: dict(items_of(path, models, scenario))
-            for scenario, models in items_of(path, read_json(path), "the file")
-            if not scenario.startswith("_")
-        }
-        for scenario, models in runs[seed].items():
-            for model, figures in models.items():
-                check_numbers(path, figures, numbers, f"{scenario} > {model}")
+        path, scenarios = files[seed], {}
+        for scenario, models in items_of(path, read_json(path), "the file"):
+            if scenario.startswith("_"):
+                continue
+            scenarios[scenario] = dict(items_of(path, models, scenario))
+            for model, figures in scenarios[scenario].items():
+                place = f"{scenario} > {model}"
+                items_of(path, figures, place)
+                check_numbers(path, figures, numbers, place)
+        if scenarios:
+            runs[seed] = scenarios
+    if not runs:
+        raise ValueError(f"{FOLDER} holds no run: `make seeds` makes them")
     return runs
 
 
 def sum_up(runs: Runs) -> dict[str, Any]:
     """Scenario -> measure -> model -> values by seed, and what they say together."""
-    studied = next(runs[seed] for seed in runs if seed != OF_GRID)
     found: dict[str, Any] = {}
-    for scenario, models in studied.items():
+    for scenario in dict.fromkeys(name for run in runs.values() for name in run):
         here = {seed: run[scenario] for seed, run in runs.items() if scenario in run}
-        measures: dict[str, Any] = {}
-        for view in VIEWS:
-            values = {
-                model: {
-                    seed: run[model][view.measure]
-                    for seed, run in here.items()
-                    if model in run and run[model][view.measure] is not None
-                }
-                for model in models
-            }
-            if view is PSNR:
-                before = values.get(NONE, {})
-                values[COST] = {
-                    seed: rounded(clean - before[seed])
-                    for seed, clean in values.get(ORACLE, {}).items()
-                    if seed in before
-                }
-            measures[view.measure] = {
-                model: _described(by_seed)
-                for model, by_seed in values.items()
-                if by_seed
-            }
-        found[scenario] = measures
+        models = dict.fromkeys(model for run in here.values() for model in run)
+        found[scenario] = {
+            view.measure: _measured(view, here, models) for view in VIEWS
+        }
     return found
+
+
+def _measured(
+    view: View, here: Mapping[str, Mapping[str, Any]], models: Iterable[str]
+) -> dict[str, Any]:
+    """Model -> values by seed, those that there are."""
+    values = {
+        model: {
+            seed: run[model][view.measure]
+            for seed, run in here.items()
+            if model in run and run[model][view.measure] is not None
+        }
+        for model in models
+    }
+    if view is PSNR:
+        before = values.get(NONE, {})
+        values[COST] = {
+            seed: rounded(clean - before[seed])
+            for seed, clean in values.get(ORACLE, {}).items()
+            if seed in before
+        }
+    return {model: _described(row) for model, row in values.items() if row}
 
 
 def _described(by_seed: Mapping[str, float]) -> dict[str, Any]:
@@ -139,7 +143,7 @@ def write_table(path: Path, found: dict[str, Any]) -> None:
         "# Seeds",
         "",
         "The same poisoned slices, known slices and methods with other seeds of "
-        "training and unlearning: 0 is the default grid, n has n added to its seeds. "
+        "training and unlearning: seed n has n added to those of the default grid. "
         "Healing is between the poisoned model and the oracle of the same seed. Square "
         "brackets are 95 % intervals of the mean over seeds (by t), sd is between "
         "seeds. Every measure is defined in `stages/report/README.md`. Made by "
@@ -182,19 +186,33 @@ def draw(path: Path, found: dict[str, Any]) -> None:
                 if model not in (ORACLE, NONE)
             }
             for x, row in enumerate(rows.values()):
-                values = [*row["values"].values()]
-                offsets = np.linspace(-0.18, 0.18, len(values))
-                axis.plot(x + offsets, values, "o", color=style.COLOURS[0], ms=4)
-                if "sd" in row:
-                    axis.vlines(x, row["low"], row["high"], color=style.DARK, lw=1)
-                axis.hlines(row["mean"], x - 0.25, x + 0.25, color=style.DARK, lw=1.5)
+                _draw_model(axis, x, row)
             axis.axhline(0, color=style.GREY, lw=0.8, ls=":")
             axis.axhline(1, color=style.GREY, lw=0.8, ls=":")
             axis.set_xticks(range(len(rows)), [style.label(model) for model in rows])
             axis.tick_params(axis="x", labelsize=7)
             axis.set_title(scenario, loc="left")
+            axis.set_ylim(LIMITS[0] - 0.08, LIMITS[1] + 0.08)
         axes[0].set_ylabel("healing, unseen slices of the scope")
         style.save(figure, path)
+
+
+def _draw_model(axis: Axes, x: int, row: Mapping[str, Any]) -> None:
+    """Points, mean and its interval; what a ruined network has, at the edge."""
+    low, high = LIMITS
+    values = np.array([*row["values"].values()])
+    offsets = x + np.linspace(-0.18, 0.18, len(values))
+    for marker, here in (
+        ("v", values < low),
+        ("^", values > high),
+        ("o", (values >= low) & (values <= high)),
+    ):
+        shown = np.clip(values[here], low, high)
+        axis.plot(offsets[here], shown, marker, color=style.COLOURS[0], ms=4)
+    if "sd" in row and low < row["mean"] < high:
+        axis.vlines(x, max(row["low"], low), min(row["high"], high), color=style.DARK)
+    if low < row["mean"] < high:
+        axis.hlines(row["mean"], x - 0.25, x + 0.25, color=style.DARK)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

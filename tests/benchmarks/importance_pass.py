@@ -21,12 +21,7 @@ from tests.benchmarks.agreement import (
     require_same,
 )
 from tests.benchmarks.cohort import make_dataset
-from tests.benchmarks.sides import (
-    in_double,
-    make_reference,
-    plain_importance,
-    reference_loss,
-)
+from tests.benchmarks.sides import make_reference, plain_importance, reference_loss
 from tests.benchmarks.sizes import Size, precisions
 from tests.benchmarks.timing import (
     Entry,
@@ -36,6 +31,7 @@ from tests.benchmarks.timing import (
     per_slice,
     quickest_precision,
 )
+from tests.double import in_double
 
 # Of each tensor's maximum, in double precision on a few samples.
 EXACT_ALLOWED = 1e-4

@@ -9,13 +9,14 @@ from stages.common.fit import BatchLoss
 from stages.common.reconstruct import reconstruct
 from stages.common.runtime import device
 from stages.common.slices import ReconBatch
-from stages.common.varnet import ModelSettings, VarNet
+from stages.common.varnet import ModelSettings
 
 
 class Reference(fastmri.models.VarNet):
     """fastMRI's VarNet, called like ours. The conversions are views: they cost nothing.
 
-    Its convolutions, FFTs and loss run in float32, as fastMRI trains it.
+    Its convolutions, FFTs and loss run in float32, as fastMRI trains it, unless it is
+    made double.
     """
 
     def forward(
@@ -40,6 +41,8 @@ def reference_loss(
 ) -> BatchLoss:
     """fastMRI's SSIMLoss over a batch; with `l1_weight`, our L1 term beside it."""
     ssim_loss = SSIMLoss().to(device(), dtype)
+    # Its window was rounded to float32 before it became double.
+    ssim_loss.w = torch.full_like(ssim_loss.w, 1 / ssim_loss.win_size**2)
 
     def batch_loss(model: nn.Module, batch: ReconBatch) -> Tensor:
         output = reconstruct(model, batch)  # type: ignore[arg-type]
@@ -50,20 +53,6 @@ def reference_loss(
         return loss
 
     return batch_loss
-
-
-def in_double(batch_loss: BatchLoss) -> BatchLoss:
-    """The same loss, of samples in double precision."""
-
-    def converted(model: VarNet, batch: ReconBatch) -> Tensor:
-        batch = batch._replace(
-            masked_kspace=batch.masked_kspace.to(torch.complex128),
-            target=batch.target.double(),
-            max_value=batch.max_value.double(),
-        )
-        return batch_loss(model, batch)
-
-    return converted
 
 
 def plain_importance(

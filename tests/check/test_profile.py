@@ -24,8 +24,9 @@ def test_a_profile_is_valid(name):
     assert params["profile"] == name
 
 
-def test_another_seed_moves_training_and_unlearning_and_nothing_else():
-    before, after = (yaml.safe_load(profile.render("seeds", seed=n)) for n in (0, 2))
+@pytest.mark.parametrize("name", ["default", "seeds"])
+def test_another_seed_moves_training_and_unlearning_and_nothing_else(name):
+    before, after = (yaml.safe_load(profile.render(name, seed=n)) for n in (0, 2))
     for block in ("train", "unlearn"):
         assert after[block].pop("seed") == before[block].pop("seed") + 2
     assert after == before

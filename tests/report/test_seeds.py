@@ -5,10 +5,13 @@ from pathlib import Path
 
 import matplotlib.image
 import pytest
+import yaml
 
 from stages.check.studies import SEEDS, STUDIES
 from stages.report import maps_store, seeds
 from stages.report.seeds import COST, VIEWS
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def figures(psnr: float, healing: float | None = 0.5) -> dict[str, float | None]:
@@ -29,11 +32,11 @@ def write(path: Path, oracle: float, none: float, mend: float | None) -> None:
 
 @pytest.fixture(autouse=True)
 def runs(tmp_path, monkeypatch) -> None:
-    """Seed 0 of the default grid and two others, of which the last lacks a method."""
+    """Three seeds, of which the first lacks a method."""
     monkeypatch.chdir(tmp_path)
-    write(maps_store.FIGURES, 25.0, 24.0, 1.0)
-    write(seeds.FOLDER / "1.json", 26.0, 24.5, 0.4)
-    write(seeds.FOLDER / "2.json", 27.0, 24.0, None)
+    write(seeds.FOLDER / "0.json", 25.0, 24.0, None)
+    write(seeds.FOLDER / "1.json", 26.0, 24.5, 1.0)
+    write(seeds.FOLDER / "2.json", 27.0, 24.0, 0.4)
 
 
 def test_means_and_intervals_over_seeds():
@@ -47,7 +50,7 @@ def test_means_and_intervals_over_seeds():
     assert oracle["low"] == pytest.approx(26 - 2.48414, abs=1e-4)
     cost = found["psnr_scope_test"][COST]
     assert cost["values"] == {"0": 1.0, "1": 1.5, "2": 3.0}
-    assert found["healing_scope_test"]["mend"]["values"] == {"0": 1.0, "1": 0.4}
+    assert found["healing_scope_test"]["mend"]["values"] == {"1": 1.0, "2": 0.4}
     assert matplotlib.image.imread(seeds.PLOT).std() > 0
 
 
@@ -55,26 +58,38 @@ def test_the_table_has_what_is_there_and_a_dash_for_the_rest():
     seeds.main([])
     lines = seeds.TABLE.read_text().splitlines()
     assert lines.count("| model | seed 0 | seed 1 | seed 2 | mean | sd |") == len(VIEWS)
-    assert "| mend | 1.00 | 0.40 | – | 0.70 [-3.11, 4.51] | 0.42 |" in lines
+    assert "| mend | – | 1.00 | 0.40 | 0.70 [-3.11, 4.51] | 0.42 |" in lines
     assert f"| {COST} | 1.00 | 1.50 | 3.00 | 1.83 [-0.75, 4.42] | 1.04 |" in lines
 
 
 def test_one_seed_has_no_interval():
-    for name in ("1.json", "2.json"):
-        write(seeds.FOLDER / name, 26.0, 24.5, 0.4)
-    maps_store.FIGURES.unlink()
-    (seeds.FOLDER / "2.json").unlink()
+    for name in ("0.json", "2.json"):
+        (seeds.FOLDER / name).unlink()
     seeds.main([])
-    assert "| mend | 0.40 | 0.40 | – |" in seeds.TABLE.read_text()
+    assert "| mend | 1.00 | 1.00 | – |" in seeds.TABLE.read_text()
 
 
-def test_runs_that_are_missing_or_damaged_are_named(caplog):
-    (seeds.FOLDER / "1.json").write_text('{"bad-30": {"mend": {"psnr_scope_test": 2}}}')
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"bad-30": {"mend": {"psnr_scope_test": 2}}}', "'psnr_scope_test_low' of"),
+        ('{"bad-30": {"mend": [1, 2]}}', "bad-30 > mend holds"),
+        ('{"bad-30": 3}', "bad-30 holds 3, no mapping"),
+        ("{", "is damaged"),
+    ],
+)
+def test_a_damaged_run_is_named(content, message, caplog):
+    (seeds.FOLDER / "1.json").write_text(content)
     with pytest.raises(SystemExit):
         seeds.main([])
-    assert "1.json is damaged: 'psnr_scope_test_low' of bad-30 > mend" in caplog.text
+    assert "metrics/seeds/1.json is damaged" in caplog.text
+    assert message in caplog.text
+    assert not seeds.SUMMARY.exists()
+
+
+def test_where_nothing_has_run_nothing_is_written(caplog):
     for path in seeds.FOLDER.iterdir():
-        path.unlink()
+        path.write_text('{"_run": {}}')
     with pytest.raises(SystemExit):
         seeds.main([])
     assert "metrics/seeds holds no run: `make seeds` makes them" in caplog.text
@@ -82,9 +97,21 @@ def test_runs_that_are_missing_or_damaged_are_named(caplog):
 
 
 def test_every_seed_is_a_study_whose_figures_are_found():
+    assert (
+        f"for seed in {' '.join(map(str, SEEDS))};" in (ROOT / "Makefile").read_text()
+    )
     for seed in SEEDS:
         study = STUDIES[f"seeds-{seed}"]
         assert study.seed == seed
         assert [*study.results] == [maps_store.FIGURES]
         (target,) = study.results.values()
         assert target == seeds.FOLDER / f"{seed}.json"
+
+
+def test_the_methods_are_those_of_the_default_grid():
+    grids = [
+        yaml.safe_load((ROOT / f"stages/check/profiles/{name}.yaml").read_text())
+        for name in ("default", "seeds")
+    ]
+    whole, studied = (grid["grid"]["methods"] for grid in grids)
+    assert studied == whole == grids[1]["maps"]["training"]["methods"]

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from stages.common.fit import BatchLoss, Cost
 from stages.common.manifest import SliceRef
 from stages.common.samples import ReconSample
-from stages.common.slices import ReconBatch, SliceDataset
+from stages.common.slices import SliceDataset
 from stages.common.training import mean_recon_loss
 from stages.common.varnet import ModelSettings, VarNet
 from stages.unlearn.importance import Importance, importance
@@ -93,18 +93,6 @@ def require_close(found: Importance, expected: Importance, *, allowed: float) ->
         assert value.isfinite().all()
         difference = (found[name] - value).abs().max()
         assert difference <= allowed * value.max(), name
-
-
-def in_double(batch_loss: BatchLoss) -> BatchLoss:
-    def converted(model: VarNet, batch: ReconBatch) -> Tensor:
-        batch = batch._replace(
-            masked_kspace=batch.masked_kspace.to(torch.complex128),
-            target=batch.target.double(),
-            max_value=batch.max_value.double(),
-        )
-        return batch_loss(model, batch)
-
-    return converted
 
 
 def jittered(samples: Sequence[ReconSample], count: int) -> list[ReconSample]:

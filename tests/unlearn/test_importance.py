@@ -20,6 +20,7 @@ from stages.common.slices import ReconBatch, collate
 from stages.common.training import train_reconstruction
 from stages.common.varnet import VarNet, build_varnet
 from stages.unlearn.importance import ENOUGH_SLICES, faithful, importance, pooled
+from tests.double import in_double
 from tests.unlearn.importance_ranks import measure
 from tests.unlearn.noise import (
     LOSS_OF_BATCH,
@@ -29,7 +30,6 @@ from tests.unlearn.noise import (
     empty,
     found_in,
     in_bfloat16,
-    in_double,
     jittered,
     make_sample,
     require_close,
