@@ -9,7 +9,7 @@ import yaml
 
 from stages.check.studies import SEEDS, STUDIES
 from stages.report import maps_store, seeds
-from stages.report.seeds import COST, VIEWS
+from stages.report.seeds import VIEWS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -18,7 +18,7 @@ def figures(psnr: float, healing: float | None = 0.5) -> dict[str, float | None]
     found: dict[str, float | None] = {}
     for view in VIEWS:
         value = psnr if view.measure == "psnr_scope_test" else healing
-        found |= {f"{view.measure}{end}": value for end in ("", "_low", "_high")}
+        found[view.measure] = value
     return found
 
 
@@ -48,8 +48,9 @@ def test_means_and_intervals_over_seeds():
     # Student's t for two degrees of freedom: 4.3027; / sqrt(3)
     assert oracle["high"] == pytest.approx(26 + 2.48414, abs=1e-4)
     assert oracle["low"] == pytest.approx(26 - 2.48414, abs=1e-4)
-    cost = found["psnr_scope_test"][COST]
-    assert cost["values"] == {"0": 1.0, "1": 1.5, "2": 3.0}
+    gain = found["gain_scope_test_db"]
+    assert gain["oracle"]["values"] == {"0": 1.0, "1": 1.5, "2": 3.0}
+    assert gain["mend"]["values"] == {"1": -0.5, "2": 0.0}
     assert found["healing_scope_test"]["mend"]["values"] == {"1": 1.0, "2": 0.4}
     assert matplotlib.image.imread(seeds.PLOT).std() > 0
 
@@ -59,7 +60,7 @@ def test_the_table_has_what_is_there_and_a_dash_for_the_rest():
     lines = seeds.TABLE.read_text().splitlines()
     assert lines.count("| model | seed 0 | seed 1 | seed 2 | mean | sd |") == len(VIEWS)
     assert "| mend | – | 1.00 | 0.40 | 0.70 [-3.11, 4.51] | 0.42 |" in lines
-    assert f"| {COST} | 1.00 | 1.50 | 3.00 | 1.83 [-0.75, 4.42] | 1.04 |" in lines
+    assert "| oracle | 1.00 | 1.50 | 3.00 | 1.83 [-0.75, 4.42] | 1.04 |" in lines
 
 
 def test_one_seed_has_no_interval():
@@ -72,7 +73,7 @@ def test_one_seed_has_no_interval():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"bad-30": {"mend": {"psnr_scope_test": 2}}}', "'psnr_scope_test_low' of"),
+        ('{"bad-30": {"mend": {"psnr_scope_test": 2}}}', "'healing_scope_test' of"),
         ('{"bad-30": {"mend": [1, 2]}}', "bad-30 > mend holds"),
         ('{"bad-30": 3}', "bad-30 holds 3, no mapping"),
         ("{", "is damaged"),
