@@ -10,6 +10,9 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "metrics" / "tables" / "results.md"
 SUMMARY = ROOT / "metrics" / "summary.json"
 DETECTION = ROOT / "metrics" / "studies" / "detection.json"
+SEEDS = ROOT / "metrics" / "seeds" / "seeds.json"
+GAINS = ("mislabel-30", "shading-30")
+UNSHOWN = ("oracle_continue", "none", "continue")
 POTENCY = ROOT / "metrics" / "potency.json"
 INTERVAL = re.compile(r"-?\d+\.\d\d \[-?\d+\.\d\d, -?\d+\.\d\d\]")
 
@@ -68,6 +71,23 @@ def test_the_overview_is_the_summary():
         outside = figures["damage_outside_db"]
         wanted = f"{two_digits(healed)} ({two_digits(outside)})"
         assert cell == wanted, (method, scenario)
+
+
+@pytest.mark.skipif(not SEEDS.exists(), reason="no study is committed here")
+def test_gains_over_seeds_are_those_of_the_study():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = readme.partition("| gain in the scope, dB, mean of four seeds |")[2]
+    rows = table.partition("\n\n")[0].splitlines()[2:]
+    found = json.loads(SEEDS.read_text())
+    studied = [found[name]["gain_scope_test_db"] for name in GAINS]
+    assert len(rows) == len(studied[0]) - len(UNSHOWN)
+    for row in rows:
+        name, *cells = (cell.strip(" `") for cell in row.strip("|").split("|"))
+        for cell, gains in zip(cells, studied, strict=True):
+            gain = gains[name.partition(":")[0]]
+            assert len(gain["values"]) == 4
+            mean, low, high = (two_digits(gain[key]) for key in ("mean", "low", "high"))
+            assert cell == f"{mean} [{low}, {high}]", name
 
 
 def test_pictures_of_the_readme_are_there():
