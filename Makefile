@@ -44,7 +44,7 @@ help:
 	@echo '      potency (the study of attacks, hours; LIMIT=<n> poisonings at a time, SKIP=<pattern>),'
 	@echo '      aftermath (of healed models: more requests, relearning; after make repro),'
 	@echo '      maps (methods on many scenarios, hours; LIMIT=<n> scenarios at a time, SKIP=<pattern>),'
-	@echo '      seeds (two scenarios with other seeds of training, an hour and a half),'
+	@echo '      seeds (two scenarios with other seeds of training, an hour),'
 	@echo '      tune (parameters of the methods, hours; METHODS="ssd finetune" for some),'
 	@echo '      check-metrics BASE=<revision>, lint, clean,'
 	@echo '      bench (ONLY=<group>), bench-quality: speed and quality beside fastMRI'
