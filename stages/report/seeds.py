@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from scipy import stats
+from scipy.special import stdtrit
 
 from stages.common import paths
 from stages.common.volume import write_text
@@ -129,7 +129,7 @@ def _described(by_seed: Mapping[str, float]) -> dict[str, Any]:
     if len(values) > 1:
         sd = values.std(ddof=1)
         error = sd / np.sqrt(len(values))
-        half = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * error
+        half = stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2) * error
         found |= {
             "sd": rounded(sd),
             "low": rounded(values.mean() - half),
