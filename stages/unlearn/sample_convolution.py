@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-# Inputs times outputs, up to which our kernel is quicker than oneDNN's for one sample.
+# Inputs times outputs, up to which our kernel is quicker than PyTorch for one sample.
 SMALL = 512
 
 
