@@ -26,6 +26,13 @@ if not config.CACHE_DIR:
 # Contracting a product and a sum into one rounding is all that is allowed: not a
 # number stays not a number.
 compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+# Sums in any order as well: without it a sum along a row is not vectorised.
+summing = njit(
+    cache=True,
+    nogil=True,
+    error_model="numpy",
+    fastmath={"contract", "reassoc", "nsz"},
+)
 
 
 @intrinsic

@@ -58,7 +58,7 @@ class OptimSettings(Settings):
 
 def adamw(model: VarNet, optim: OptimSettings) -> torch.optim.Optimizer:
     return torch.optim.AdamW(
-        model.parameters(), lr=optim.lr, weight_decay=optim.weight_decay
+        model.parameters(), lr=optim.lr, weight_decay=optim.weight_decay, fused=True
     )
 
 

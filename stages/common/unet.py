@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from stages.common import planes
+from stages.common.planes import Conv1x1, Conv3x3, ConvTranspose2x2
 from stages.common.unet_ops import average_pool, join, norm_act, restore, standardise
 
 _PAD_MULTIPLE = 16  # fastMRI pads to 16 whatever the depth; the weights expect it
@@ -18,15 +20,15 @@ class NormAct(nn.Module):
 class ConvBlock(nn.Module):
     """Twice: 3 x 3 convolution, instance norm, leaky ReLU."""
 
-    def __init__(self, in_chans: int, out_chans: int) -> None:
+    def __init__(self, in_chans: int, out_chans: int, *, small: bool) -> None:
         super().__init__()
         # Convolutions at indices 0 and 4, as in fastMRI's state dict.
         self.layers = nn.Sequential(
-            nn.Conv2d(in_chans, out_chans, 3, padding=1, bias=False),
+            Conv3x3(in_chans, out_chans, small=small),
             NormAct(),
             nn.Identity(),
             nn.Identity(),
-            nn.Conv2d(out_chans, out_chans, 3, padding=1, bias=False),
+            Conv3x3(out_chans, out_chans, small=small),
             NormAct(),
         )
 
@@ -37,10 +39,10 @@ class ConvBlock(nn.Module):
 class TransposeConvBlock(nn.Module):
     """2 x 2 transposed convolution, instance norm, leaky ReLU."""
 
-    def __init__(self, in_chans: int, out_chans: int) -> None:
+    def __init__(self, in_chans: int, out_chans: int, *, small: bool) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.ConvTranspose2d(in_chans, out_chans, 2, stride=2, bias=False),
+            ConvTranspose2x2(in_chans, out_chans, small=small),
             NormAct(),
         )
 
@@ -54,17 +56,22 @@ class Unet(nn.Module):
     def __init__(self, chans: int, num_pools: int) -> None:
         super().__init__()
         widths = [chans * 2**level for level in range(num_pools + 1)]
+        self.small = small = widths[-1] <= planes.WIDEST
         self.down_sample_layers = nn.ModuleList(
-            ConvBlock(before, after)
+            ConvBlock(before, after, small=small)
             for before, after in zip([2, *widths], widths[:-1], strict=False)
         )
-        self.conv = ConvBlock(widths[-2], widths[-1])
+        self.conv = ConvBlock(widths[-2], widths[-1], small=small)
         self.up_transpose_conv = nn.ModuleList()
         self.up_conv = nn.ModuleList()
         for width in reversed(widths[:-1]):
-            self.up_transpose_conv.append(TransposeConvBlock(width * 2, width))
-            self.up_conv.append(ConvBlock(width * 2, width))
-        self.up_conv[-1] = nn.Sequential(self.up_conv[-1], nn.Conv2d(chans, 2, 1))
+            self.up_transpose_conv.append(
+                TransposeConvBlock(width * 2, width, small=small)
+            )
+            self.up_conv.append(ConvBlock(width * 2, width, small=small))
+        self.up_conv[-1] = nn.Sequential(
+            self.up_conv[-1], Conv1x1(chans, 2, small=small)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 2, H, W) -> (N, 2, H, W)."""
@@ -89,6 +96,8 @@ class NormUnet(nn.Module):
         """(N, H, W) complex64 -> the same."""
         inside = torch.bfloat16 if bf16 else image.real.dtype
         x, mean, std = standardise(image, _PAD_MULTIPLE, inside)
+        if self.unet.small and planes.suits(x):
+            x = x.contiguous()
         with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
             x = self.unet(x)
         return restore(x, mean, std, image.shape[-2:], _PAD_MULTIPLE)

@@ -1,8 +1,8 @@
 """Differentiable pieces of a U-Net in few passes over memory.
 
-On the CPU they run the compiled kernels of `unet_kernels.py` and `scale_kernels.py`; on
-other devices PyTorch's own operations. Both agree to rounding, and with what fastMRI
-composes of many operations.
+On the CPU they run the compiled kernels of `unet_kernels.py` and `scale_kernels.py`,
+and of `plane_kernels.py` where an image lies plane by plane; on other devices PyTorch's
+own operations. Both agree to rounding, and with what fastMRI composes of many of them.
 """
 
 from typing import Any
@@ -93,6 +93,20 @@ def _padding(height: int, width: int, multiple: int) -> tuple[int, int, int, int
     return top, more_h - top, left, more_w - left
 
 
+def _layout(x: Tensor) -> torch.memory_format:
+    """Plane by plane where it is so, as small layers want it; channels-last if not."""
+    return torch.contiguous_format if _is_planes(x) else _LAST
+
+
+def _is_planes(x: Tensor) -> bool:
+    return x.is_contiguous() and x.dtype in (torch.float32, torch.float64)
+
+
+def _planes(x: Tensor) -> np.ndarray:
+    """The memory of an (N, C, H, W) tensor, plane by plane, as (N * C, H, W)."""
+    return x.flatten(0, 1).numpy()
+
+
 def _rows(x: Tensor) -> np.ndarray:
     """The memory of an (N, C, H, W) channels-last tensor as (N, H, W * C)."""
     n, c, h, w = x.shape
@@ -112,61 +126,76 @@ def _accumulator(x: Tensor) -> torch.dtype:
 class _NormAct(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        from stages.common import unet_kernels as kernels
+        from stages.common import plane_kernels, unet_kernels
 
-        x = x.contiguous(memory_format=_LAST)
+        x = x.contiguous(memory_format=_layout(x))
         out = torch.empty_like(x)
         inverse_std = torch.empty(x.shape[:2], dtype=_accumulator(x)).numpy()
-        number = inverse_std.dtype.type
-        kernels.norm_act(
-            _rows(x), _rows(out), inverse_std, number(EPSILON), number(SLOPE)
-        )
+        ctx.inverse_std, number = inverse_std, inverse_std.dtype.type
+        epsilon, slope = number(EPSILON), number(SLOPE)
+        if _is_planes(x):
+            ctx.inverse_std = inverse_std.ravel()
+            plane_kernels.norm_act(
+                _planes(x), _planes(out), ctx.inverse_std, epsilon, slope
+            )
+        else:
+            unet_kernels.norm_act(_rows(x), _rows(out), inverse_std, epsilon, slope)
         ctx.save_for_backward(out)
-        ctx.inverse_std = inverse_std
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        from stages.common import unet_kernels as kernels
+        from stages.common import plane_kernels, unet_kernels
 
         (y,) = ctx.saved_tensors
-        out = torch.empty_like(y)
-        kernels.norm_act_backward(
-            _rows(grads[0].contiguous(memory_format=_LAST)),
-            _rows(y),
-            ctx.inverse_std,
-            _rows(out),
-            ctx.inverse_std.dtype.type(SLOPE),
-        )
+        grad, out = grads[0].contiguous(memory_format=_layout(y)), torch.empty_like(y)
+        slope = ctx.inverse_std.dtype.type(SLOPE)
+        if _is_planes(y):
+            plane_kernels.norm_act_backward(
+                _planes(grad), _planes(y), ctx.inverse_std, _planes(out), slope
+            )
+        else:
+            unet_kernels.norm_act_backward(
+                _rows(grad), _rows(y), ctx.inverse_std, _rows(out), slope
+            )
         return out
 
 
 class _AveragePool(Function):
     @staticmethod
     def forward(_ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-        from stages.common import unet_kernels as kernels
+        from stages.common import plane_kernels, unet_kernels
 
-        x = x.contiguous(memory_format=_LAST)
+        x = x.contiguous(memory_format=_layout(x))
         n, c, h, w = x.shape
         shape = n, c, h // 2, w // 2
-        out = torch.empty(shape, dtype=x.dtype, memory_format=_LAST)
+        out = torch.empty(shape, dtype=x.dtype, memory_format=_layout(x))
+        if _is_planes(x):
+            plane_kernels.average_pool(_planes(x), _planes(out))
+            return out, x.view_as(x)
         pair = torch.empty(w * c, dtype=_accumulator(x)).numpy()
         lanes = np.arange(w // 2 * c, dtype=np.int32)
         left = lanes + lanes // c * c
-        kernels.average_pool(_rows(x), _rows(out), pair, np.append(left, c))
+        unet_kernels.average_pool(_rows(x), _rows(out), pair, np.append(left, c))
         return out, x.view_as(x)
 
     @staticmethod
     def backward(_ctx: Any, *grads: Any) -> Any:
-        from stages.common import unet_kernels as kernels
+        from stages.common import plane_kernels, unet_kernels
 
-        pooled, skip = (grad.contiguous(memory_format=_LAST) for grad in grads)
+        layout = _layout(grads[1])
+        pooled, skip = (grad.contiguous(memory_format=layout) for grad in grads)
         _, c, _, w = skip.shape
         out = torch.empty_like(skip)
+        if _is_planes(skip):
+            plane_kernels.average_pool_backward(
+                _planes(pooled), _planes(skip), _planes(out)
+            )
+            return out
         lanes = np.arange(w * c, dtype=np.int32)
         source = np.minimum(lanes // (2 * c) * c + lanes % c, w // 2 * c)
         shared = torch.empty(w // 2 * c + 1, dtype=_accumulator(skip)).numpy()
-        kernels.average_pool_backward(
+        unet_kernels.average_pool_backward(
             _rows(pooled), _rows(skip), _rows(out), shared, source
         )
         return out
@@ -182,8 +211,9 @@ class _Join(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
+        layout = _layout(grads[0])
         parts = grads[0].split(ctx.sizes, dim=1)
-        return tuple(part.contiguous(memory_format=_LAST) for part in parts)
+        return tuple(part.contiguous(memory_format=layout) for part in parts)
 
 
 class _Standardise(Function):

@@ -23,9 +23,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from stages.common.fit import BatchLoss
+from stages.common.planes import Conv1x1, Conv3x3, ConvTranspose2x2
 from stages.common.slices import ReconBatch
 from stages.common.varnet import VarNet, VarNetBlock
 from stages.unlearn.sample_convolution import SampleConvolution
+
+# A subclass may compute something else.
+_CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d, Conv3x3, Conv1x1, ConvTranspose2x2)
 
 
 def squared_gradients(
@@ -82,7 +86,7 @@ def _split(
             if isinstance(module, VarNetBlock) and name.endswith("dc_weight"):
                 scalars[name] = parameter
             elif (
-                type(module) in (nn.Conv2d, nn.ConvTranspose2d)
+                type(module) in _CONVOLUTIONS
                 and module.padding_mode == "zeros"
                 and not isinstance(module.padding, str)
             ):

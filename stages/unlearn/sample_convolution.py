@@ -5,7 +5,8 @@ ReLU is, a gradient jumps, and importances in float32 moved by 1 % of their tens
 maximum with the size of the batch. So nothing here may depend on the batch, on the CPU
 at least. In float32, PyTorch has another algorithm for one small image than for many, a
 slow one: where oneDNN can do it, it is called by name, and other layers are run by
-sample. Every layer is given channels-last images, which a batch of one may have lost.
+sample. They are given channels-last images, which a batch of one may have lost. What
+our own kernels compute (`stages/common/planes.py`) never depends on the batch.
 """
 
 from typing import Any, cast
@@ -13,6 +14,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
+
+from stages.common.planes import PlaneLayer, kernel_gradients, takes
 
 # Inputs times outputs, up to which our kernel is quicker than PyTorch for one sample.
 SMALL = 512
@@ -53,13 +56,19 @@ class SampleConvolution:
                 f"{self._count} samples"
             )
         self.called = True
-        x = x.contiguous(memory_format=torch.channels_last)
+        if not self.own(x):
+            x = x.contiguous(memory_format=torch.channels_last)
         return cast(Tensor, _Convolution.apply(x, self._start, self))
+
+    def own(self, x: Tensor) -> bool:
+        """Whether our kernels compute the layer, as they do in training."""
+        return isinstance(self.module, PlaneLayer) and takes(self.module, x)
 
     def by_name(self, x: Tensor) -> bool:
         """Whether oneDNN is asked for: whatever the size, the same algorithm."""
         return (
-            x.device.type == "cpu"
+            not self.own(x)
+            and x.device.type == "cpu"
             and x.dtype == torch.float32
             and not torch.is_autocast_enabled("cpu")
             and torch.backends.mkldnn.is_available()
@@ -69,7 +78,7 @@ class SampleConvolution:
 
     def pieces(self, x: Tensor) -> int:
         """1, or the number of samples if one alone is computed otherwise than all."""
-        if self.by_name(x) or torch.is_autocast_enabled(x.device.type):
+        if self.own(x) or self.by_name(x) or torch.is_autocast_enabled(x.device.type):
             return 1
         one, all_of_them = (
             torch._C._select_conv_backend(
@@ -88,6 +97,8 @@ class SampleConvolution:
 
     def to_input(self, x: Tensor, grad: Tensor, *, by_name: bool) -> Tensor:
         """Gradient for the input `x` from that for the output."""
+        if self.own(x):
+            return cast(Tensor, self.module.to_input(grad.contiguous()))
         weight = self.module.weight.to(grad.dtype)
         if not by_name:
             wanted = [True, False, False]
@@ -98,10 +109,12 @@ class SampleConvolution:
 
     def add_squares(self, x: Tensor, grad: Tensor) -> None:
         """Sum the squares of the samples' gradients."""
-        if self.is_small(x):
-            self._squares[f"{self.name}.weight"] = self._of_small(x, grad)
-            return
         parameters = dict(self.module.named_parameters(recurse=False))
+        if self.own(x) or self.is_small(x):
+            for kind, gradients in self._by_kernels(x, grad).items():
+                total = gradients.square().sum(0).to(parameters[kind].dtype)
+                self._squares[f"{self.name}.{kind}"] = total
+            return
         # Only its shape is used, and in this layout it is not converted first.
         weight = torch.empty_like(
             self.module.weight, dtype=grad.dtype, memory_format=torch.channels_last
@@ -120,7 +133,7 @@ class SampleConvolution:
         self._squares.update(sums)
 
     def is_small(self, x: Tensor) -> bool:
-        """Whether our kernel squares its gradients."""
+        """Whether a kernel of ours is quicker, if the rest is oneDNN's."""
         module = self.module
         return (
             x.device.type == "cpu"
@@ -132,12 +145,15 @@ class SampleConvolution:
             and module.in_channels * module.out_channels <= SMALL
         )
 
-    def _of_small(self, x: Tensor, grad: Tensor) -> Tensor:
-        from stages.unlearn.weight_kernels import add_squares
-
-        squares = x.new_zeros(self.module.weight.shape)
-        add_squares(_rows(x), _rows(grad), len(x) // self._count, squares.numpy())
-        return squares.to(self.module.weight.dtype)
+    def _by_kernels(self, x: Tensor, grad: Tensor) -> dict[str, Tensor]:
+        """The gradients of each sample: (samples, *shape of the parameter)."""
+        images, grad = len(x) // self._count, grad.contiguous()
+        if not self.own(x):
+            return {"weight": kernel_gradients(x, grad, images)}
+        found = {"weight": self.module.to_weight(x, grad, images)}
+        if self.module.bias is not None:
+            found["bias"] = grad.sum((2, 3)).unflatten(0, (-1, images)).sum(1)
+        return found
 
     def _backward(
         self, x: Tensor, grad: Tensor, weight: Tensor, wanted: list[bool]
@@ -207,9 +223,3 @@ def _joined(pieces: list[Tensor]) -> Tensor:
     if len(pieces) == 1:
         return pieces[0]
     return torch.cat(pieces).contiguous(memory_format=torch.channels_last)
-
-
-def _rows(x: Tensor) -> Any:
-    """The memory of an (N, C, H, W) channels-last tensor as (N, H, W * C)."""
-    n, c, h, w = x.shape
-    return x.permute(0, 2, 3, 1).reshape(n, h, w * c).numpy()

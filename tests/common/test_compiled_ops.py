@@ -12,6 +12,7 @@ PRECISIONS = [torch.float64, torch.float32, torch.bfloat16]
 # Rounding of each precision, with room for sums over an image.
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 8e-3}
 IMAGES = [(2, 3, 6, 8), (1, 18, 4, 4), (3, 1, 8, 2)]
+LAYOUTS = [torch.contiguous_format, torch.channels_last]
 
 Op = Callable[..., Tensor | tuple[Tensor, ...]]
 
@@ -62,17 +63,21 @@ def assert_close(pairs: list[tuple[Tensor, Tensor]], dtype: torch.dtype) -> None
         assert difference <= TOLERANCE[dtype] * expected.to(wide).norm()
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("shape", IMAGES)
-def test_norm_and_activation(shape, dtype, monkeypatch):
-    x = real(shape, dtype, seed=1)
+def test_norm_and_activation(shape, dtype, layout, monkeypatch):
+    x = real(shape, dtype, seed=1).contiguous(memory_format=layout)
     assert_close(both(unet_ops.norm_act, [x], monkeypatch), dtype)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("shape", IMAGES)
-def test_pooling_also_sums_the_gradient_of_what_goes_past_it(shape, dtype, monkeypatch):
-    x = real(shape, dtype)
+def test_pooling_also_sums_the_gradient_of_what_goes_past_it(
+    shape, dtype, layout, monkeypatch
+):
+    x = real(shape, dtype).contiguous(memory_format=layout)
     assert_close(both(unet_ops.average_pool, [x], monkeypatch), dtype)
 
 
@@ -134,27 +139,62 @@ def test_no_energy_gives_finite_gradients(op):
         assert result.isfinite().all()
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", PRECISIONS)
-def test_what_is_no_number_stays_none(dtype):
-    x = real((2, 3, 4, 4), dtype)
+def test_what_is_no_number_stays_none(dtype, layout):
+    x = real((2, 3, 4, 4), dtype).contiguous(memory_format=layout)
     x[1, 2, 0, 0] = torch.nan
     out = unet_ops.norm_act(x)
     assert out[1, 2].isnan().all()
     assert out[0].isfinite().all()
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", PRECISIONS)
-def test_an_image_does_not_depend_on_its_batch(dtype):
-    x = real((4, 6, 8, 8), dtype)
+def test_an_image_does_not_depend_on_its_batch(dtype, layout):
+    x = real((4, 6, 8, 8), dtype).contiguous(memory_format=layout)
     whole, alone = run(unet_ops.norm_act, [x]), run(unet_ops.norm_act, [x[2:3]])
     assert torch.equal(whole[0][2:3], alone[0])
 
 
-def test_joined_channels_have_whole_gradients():
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_norm_and_activation_keep_their_layout(layout):
+    x = real((2, 3, 4, 4), torch.float32).contiguous(memory_format=layout)
+    for result in run(unet_ops.norm_act, [x]):
+        assert result.is_contiguous(memory_format=layout)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_small_deviation_from_a_large_mean_is_found(dtype):
+    noise = real((1, 2, 16, 16), torch.float64)
+    x = (1000 + noise).to(dtype)
+    expected = run(unet_ops.norm_act, [x.double()])[0]
+    found = unet_ops.norm_act(x)
+    torch.testing.assert_close(found.double(), expected, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_joined_channels_have_whole_gradients(layout):
+    def joined_in_layout(a: Tensor, b: Tensor) -> Tensor:
+        return _InLayout.apply(unet_ops.join(a, b), layout)
+
     a, b = real((2, 3, 4, 4), torch.float32), real((2, 5, 4, 4), torch.float32, 1)
-    joined, to_a, to_b = run(unet_ops.join, [a, b])
+    joined, to_a, to_b = run(joined_in_layout, [a, b])
     assert torch.equal(joined, torch.cat([a, b], dim=1))
     weights = real((2, 8, 4, 4), torch.bfloat16, 5).float()
     assert torch.equal(to_a, weights[:, :3])
     assert torch.equal(to_b, weights[:, 3:])
-    assert to_a.is_contiguous(memory_format=torch.channels_last)
+    assert to_a.is_contiguous(memory_format=layout)
+
+
+class _InLayout(torch.autograd.Function):
+    """Passes everything on; a gradient in another layout, as a convolution's has."""
+
+    @staticmethod
+    def forward(ctx, x, layout):
+        ctx.layout = layout
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, *grads):
+        return grads[0].contiguous(memory_format=ctx.layout), None
