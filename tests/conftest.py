@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from stages.common import paths
 from stages.common.artefacts import write_artefact_index
@@ -100,6 +101,15 @@ def write_split(split: str, subjects: int, *, mixed: bool = False) -> Manifest:
     manifest = Manifest(split=split, volumes=tuple(records))
     write_manifest(paths.manifest(split), manifest)
     return manifest
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """The kernels of small layers want it; elsewhere sums depend on it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -1,9 +1,10 @@
 """What the compiled kernels share: how they are compiled, and access to rows.
 
-Images are channels-last: an (N, C, H, W) tensor comes as its (N, H, W * C) rows, so
-that one loop over a row serves any number of channels, vectorised, with sums kept per
-position in the row and folded into channels at the end. bfloat16 comes as its bits
-(uint16). Each image is worked on alone: the result does not depend on the batch.
+Images are channels-last, but for the kernels of small networks (`planes.py`): an
+(N, C, H, W) tensor comes as its (N, H, W * C) rows, so that one loop over a row serves
+any number of channels, vectorised, with sums kept per position in the row and folded
+into channels at the end. bfloat16 comes as its bits (uint16). Each image is worked on
+alone: the result does not depend on the batch.
 """
 
 from hashlib import sha256

@@ -12,7 +12,7 @@ from numba import literally
 from stages.common.compiled import compiled, summing
 from stages.common.tile_kernels import OUTPUTS, add_up, tile_width
 
-_GRADIENTS = 4  # outputs at a time: 12 sums and what they are made of fit the registers
+_GRADIENTS = 4  # outputs that `_tap_sums` takes: a core's registers hold their sums
 
 
 @compiled
@@ -66,7 +66,9 @@ def weight_gradients(x, grad, images, out):
     """Gradients of a 3 x 3 kernel, each summed over so many images.
 
     With rows as long as in the padded input, an output at t meets the input at t, t + 1
-    and t + 2 of three rows: three long sums for each row of the kernel.
+    and t + 2 of three rows: three long sums for each row of the kernel. The padding
+    meets the image as a product with 0, which spreads what is not finite further than
+    PyTorch does, within its input and output channel.
 
     Args:
         x: (N, I, H, W), input of `convolve`.
@@ -119,18 +121,18 @@ def mix_gradients(x, grad, images, out):
             for i in range(0, inputs, 2):
                 sums = _products(
                     x[n, i],
-                    _channel(x[n], i + 1, 0, nothing),
+                    _channel(x[n], i + 1, nothing),
                     grad[n, o],
-                    _channel(grad[n], o + 1, 0, nothing),
-                    _channel(grad[n], o + 2, 0, nothing),
-                    _channel(grad[n], o + 3, 0, nothing),
+                    _channel(grad[n], o + 1, nothing),
+                    _channel(grad[n], o + 2, nothing),
+                    _channel(grad[n], o + 3, nothing),
                 )
                 for j in range(min(4, outputs - o)):
                     for s in range(min(2, inputs - i)):
                         out[n // images, o + j, i + s] += sums[j][s]
 
 
-@summing
+@compiled
 def spread(x, out):
     """Four planes into one of twice the size: (N, 4, H, W) -> (N, 2 H, 2 W).
 
@@ -147,7 +149,7 @@ def spread(x, out):
                     row[2 * w + 1] = right[w]
 
 
-@summing
+@compiled
 def gather(x, out):
     """Undo `spread`: (N, 2 H, 2 W) -> (N, 4, H, W)."""
     images, _, height, width = out.shape
@@ -173,7 +175,7 @@ def _shift(source, amount, target):
         target[w] = source[w] + amount
 
 
-@summing
+@compiled
 def _pad(image, planes, start, wide):
     """Copy (C, H, W) into rows of `wide` pixels, whose rest stays as it is."""
     channels, height, width = image.shape
@@ -183,10 +185,10 @@ def _pad(image, planes, start, wide):
             _copy(image[c, h], planes[c, at : at + width])
 
 
-@summing
-def _channel(planes, c, first, nothing):
-    """A plane from a pixel on; beyond the last one there is nothing."""
-    return planes[c, first:] if c < len(planes) else nothing
+@compiled
+def _channel(planes, c, nothing):
+    """A plane; beyond the last one there is nothing."""
+    return planes[c] if c < len(planes) else nothing
 
 
 @summing

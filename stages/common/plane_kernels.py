@@ -62,7 +62,7 @@ def norm_act_backward(grad, y, inverse_std, out, slope):
 
 @summing
 def average_pool(x, out):
-    """2 x 2 average pooling: (planes, 2 H, 2 W) -> (planes, H, W)."""
+    """2 x 2 average pooling: (planes, H, W) -> (planes, H // 2, W // 2)."""
     planes, height, width = out.shape
     quarter = x.dtype.type(0.25)
     for n in range(planes):
@@ -79,19 +79,24 @@ def average_pool_backward(grad, skip, out):
     """Gradient of `average_pool`, added to the one that came past it.
 
     Args:
-        grad: (planes, H, W), of the pooled image.
-        skip: (planes, 2 H, 2 W), of the image itself.
+        grad: (planes, H // 2, W // 2), of the pooled image.
+        skip: (planes, H, W), of the image itself.
         out: the same, written.
     """
     planes, height, width = grad.shape
     quarter = grad.dtype.type(0.25)
     for n in range(planes):
-        for h in range(2 * height):
-            row, past, written = grad[n, h // 2], skip[n, h], out[n, h]
-            for w in range(width):
-                share = quarter * row[w]
-                written[2 * w] = past[2 * w] + share
-                written[2 * w + 1] = past[2 * w + 1] + share
+        for h in range(skip.shape[1]):
+            past, written = skip[n, h], out[n, h]
+            pooled = 0  # an odd last row or column has been left out
+            if h // 2 < height:
+                row, pooled = grad[n, h // 2], width
+                for w in range(width):
+                    share = quarter * row[w]
+                    written[2 * w] = past[2 * w] + share
+                    written[2 * w + 1] = past[2 * w + 1] + share
+            for w in range(2 * pooled, len(past)):
+                written[w] = past[w]
 
 
 @summing

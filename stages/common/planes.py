@@ -6,41 +6,21 @@ others, on a GPU, in bfloat16 or on several threads, are PyTorch's own. Both agr
 rounding. What the kernels compute does not depend on the batch.
 """
 
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 # Most channels of a network's layers for it to be small: with more of them oneDNN is as
 # quick on one thread.
 WIDEST = 32
 
 
-@runtime_checkable
-class PlaneLayer(Protocol):
-    """A layer that the kernels can compute, forward and backward.
-
-    Given x (N, I, H, W) and grad (N, O, H', W') plane by plane, results are so too.
-    """
-
-    weight: Tensor
-    bias: Tensor | None
-    small: bool
-
-    def run(self, x: Tensor) -> Tensor:
-        """Compute the layer's output."""
-
-    def to_input(self, grad: Tensor) -> Tensor:
-        """Gradient for the input from that for the output."""
-
-    def to_weight(self, x: Tensor, grad: Tensor, images: int) -> Tensor:
-        """Gradients of the weights, each summed over `images`: (N / images, ...)."""
-
-
 def suits(x: Tensor) -> bool:
     """Whether a small network should be given `x` plane by plane."""
-    # The kernels know one thread; with several PyTorch's layers are as quick.
+    # The kernels run on one thread; with several, PyTorch's layers share the work.
     return (
         x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.float64)
@@ -49,9 +29,16 @@ def suits(x: Tensor) -> bool:
     )
 
 
-def takes(layer: PlaneLayer, x: Tensor) -> bool:
-    """Whether the kernels compute a layer for the input `x`: (N, C, H, W)."""
-    return layer.small and suits(x) and x.is_contiguous()
+def takes(layer: "SmallLayer", x: Tensor) -> bool:
+    """Whether the kernels compute a layer for the input `x`."""
+    return (
+        layer.small
+        and suits(x)
+        and x.ndim == 4
+        and x.shape[1] == layer.in_channels
+        and x.dtype == layer.weight.dtype
+        and x.is_contiguous()
+    )
 
 
 class Conv3x3(nn.Conv2d):
@@ -65,13 +52,16 @@ class Conv3x3(nn.Conv2d):
         """(N, in_chans, H, W) -> (N, out_chans, H, W)."""
         return _apply(self, x) if takes(self, x) else super().forward(x)
 
-    def run(self, x: Tensor) -> Tensor:
-        return _convolve(x, self.weight)
+    @staticmethod
+    def run(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return _convolve(x, weight, bias)
 
-    def to_input(self, grad: Tensor) -> Tensor:
-        return _convolve(grad, self.weight.flip(2, 3).transpose(0, 1))
+    @staticmethod
+    def to_input(grad: Tensor, weight: Tensor) -> Tensor:
+        return _convolve(grad, weight.flip(2, 3).transpose(0, 1))
 
-    def to_weight(self, x: Tensor, grad: Tensor, images: int) -> Tensor:
+    @staticmethod
+    def to_weight(x: Tensor, grad: Tensor, images: int) -> Tensor:
         return kernel_gradients(x, grad, images)
 
 
@@ -86,13 +76,16 @@ class Conv1x1(nn.Conv2d):
         """(N, in_chans, H, W) -> (N, out_chans, H, W)."""
         return _apply(self, x) if takes(self, x) else super().forward(x)
 
-    def run(self, x: Tensor) -> Tensor:
-        return _convolve(x, self.weight, self.bias)
+    @staticmethod
+    def run(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return _convolve(x, weight, bias)
 
-    def to_input(self, grad: Tensor) -> Tensor:
-        return _convolve(grad, self.weight.transpose(0, 1))
+    @staticmethod
+    def to_input(grad: Tensor, weight: Tensor) -> Tensor:
+        return _convolve(grad, weight.transpose(0, 1))
 
-    def to_weight(self, x: Tensor, grad: Tensor, images: int) -> Tensor:
+    @staticmethod
+    def to_weight(x: Tensor, grad: Tensor, images: int) -> Tensor:
         return _mix_gradients(x, grad, images)[..., None, None]
 
 
@@ -109,31 +102,24 @@ class ConvTranspose2x2(nn.ConvTranspose2d):
             return _apply(self, x)
         return super().forward(x, output_size)
 
-    def run(self, x: Tensor) -> Tensor:
-        from stages.common.convolution_kernels import spread
+    @staticmethod
+    def run(x: Tensor, weight: Tensor, _bias: None) -> Tensor:
+        parts = _convolve(x, weight.flatten(1).t()[..., None, None])
+        return _spread(parts)
 
-        n, _, height, width = x.shape
-        parts = _convolve(x, self.weight.flatten(1).t()[..., None, None])
-        out = x.new_empty(n, self.out_channels, 2 * height, 2 * width)
-        spread(parts.view(-1, 4, height, width).numpy(), out.flatten(0, 1).numpy())
-        return out
+    @staticmethod
+    def to_input(grad: Tensor, weight: Tensor) -> Tensor:
+        return _convolve(_gather(grad), weight.flatten(1)[..., None, None])
 
-    def to_input(self, grad: Tensor) -> Tensor:
-        return _convolve(self._parts(grad), self.weight.flatten(1)[..., None, None])
-
-    def to_weight(self, x: Tensor, grad: Tensor, images: int) -> Tensor:
+    @staticmethod
+    def to_weight(x: Tensor, grad: Tensor, images: int) -> Tensor:
         # The weights of a transposed convolution have the input's channels first.
-        gradients = _mix_gradients(self._parts(grad), x, images)
-        return gradients.view(-1, *self.weight.shape)
+        gradients = _mix_gradients(_gather(grad), x, images)
+        return gradients.unflatten(2, (-1, 2, 2))
 
-    def _parts(self, grad: Tensor) -> Tensor:
-        """(N, O, 2 H, 2 W) -> (N, 4 O, H, W): of each input pixel, its four."""
-        from stages.common.convolution_kernels import gather
 
-        n, chans, height, width = grad.shape
-        out = grad.new_empty(n, 4 * chans, height // 2, width // 2)
-        gather(grad.flatten(0, 1).numpy(), out.view(-1, 4, *out.shape[2:]).numpy())
-        return out
+SmallLayer: TypeAlias = Conv3x3 | Conv1x1 | ConvTranspose2x2
+SMALL_LAYERS = (Conv3x3, Conv1x1, ConvTranspose2x2)
 
 
 def kernel_gradients(x: Tensor, grad: Tensor, images: int) -> Tensor:
@@ -157,31 +143,57 @@ def kernel_gradients(x: Tensor, grad: Tensor, images: int) -> Tensor:
 
 
 class _Layer(Function):
-    """A layer's output; `layer` is a `PlaneLayer`."""
+    """A layer's output, by the methods of its class."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, layer: PlaneLayer
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        kind: type[SmallLayer],
     ) -> Tensor:
-        ctx.save_for_backward(x, weight, bias)
-        ctx.layer = layer
-        return layer.run(x)
+        ctx.save_for_backward(x, weight)
+        ctx.kind = kind
+        return cast(Any, kind).run(x, weight, bias)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
-        x, _, bias = ctx.saved_tensors
+        x, weight = ctx.saved_tensors
         grad = grads[0].contiguous()
         to_x, to_weight, to_bias, _ = ctx.needs_input_grad
+        images = max(len(x), 1)
         return (
-            ctx.layer.to_input(grad) if to_x else None,
-            ctx.layer.to_weight(x, grad, len(x))[0] if to_weight else None,
-            grad.sum((0, 2, 3)) if to_bias and bias is not None else None,
+            ctx.kind.to_input(grad, weight) if to_x else None,
+            ctx.kind.to_weight(x, grad, images).sum(0) if to_weight else None,
+            grad.sum((0, 2, 3)) if to_bias else None,
             None,
         )
 
 
-def _apply(layer: PlaneLayer, x: Tensor) -> Tensor:
-    return cast(Tensor, _Layer.apply(x, layer.weight, layer.bias, layer))
+def _apply(layer: SmallLayer, x: Tensor) -> Tensor:
+    return cast(Tensor, _Layer.apply(x, layer.weight, layer.bias, type(layer)))
+
+
+def _spread(parts: Tensor) -> Tensor:
+    """(N, 4 O, H, W) -> (N, O, 2 H, 2 W): each pixel's four."""
+    from stages.common.convolution_kernels import spread
+
+    n, chans, height, width = parts.shape
+    out = parts.new_empty(n, chans // 4, 2 * height, 2 * width)
+    spread(parts.view(-1, 4, height, width).numpy(), out.flatten(0, 1).numpy())
+    return out
+
+
+def _gather(grad: Tensor) -> Tensor:
+    """Undo `_spread`."""
+    from stages.common.convolution_kernels import gather
+
+    n, chans, height, width = grad.shape
+    out = grad.new_empty(n, 4 * chans, height // 2, width // 2)
+    gather(grad.flatten(0, 1).numpy(), out.view(-1, 4, *out.shape[2:]).numpy())
+    return out
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -163,13 +163,14 @@ class _NormAct(Function):
 
 class _AveragePool(Function):
     @staticmethod
-    def forward(_ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
         from stages.common import plane_kernels, unet_kernels
 
-        x = x.contiguous(memory_format=_layout(x))
+        ctx.layout = _layout(x)
+        x = x.contiguous(memory_format=ctx.layout)
         n, c, h, w = x.shape
         shape = n, c, h // 2, w // 2
-        out = torch.empty(shape, dtype=x.dtype, memory_format=_layout(x))
+        out = torch.empty(shape, dtype=x.dtype, memory_format=ctx.layout)
         if _is_planes(x):
             plane_kernels.average_pool(_planes(x), _planes(out))
             return out, x.view_as(x)
@@ -180,11 +181,10 @@ class _AveragePool(Function):
         return out, x.view_as(x)
 
     @staticmethod
-    def backward(_ctx: Any, *grads: Any) -> Any:
+    def backward(ctx: Any, *grads: Any) -> Any:
         from stages.common import plane_kernels, unet_kernels
 
-        layout = _layout(grads[1])
-        pooled, skip = (grad.contiguous(memory_format=layout) for grad in grads)
+        pooled, skip = (grad.contiguous(memory_format=ctx.layout) for grad in grads)
         _, c, _, w = skip.shape
         out = torch.empty_like(skip)
         if _is_planes(skip):
@@ -206,14 +206,13 @@ class _Join(Function):
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
-        ctx.sizes = a.shape[1], b.shape[1]
+        ctx.sizes, ctx.layout = (a.shape[1], b.shape[1]), _layout(a)
         return torch.cat([a, b], dim=1)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        layout = _layout(grads[0])
         parts = grads[0].split(ctx.sizes, dim=1)
-        return tuple(part.contiguous(memory_format=layout) for part in parts)
+        return tuple(part.contiguous(memory_format=ctx.layout) for part in parts)
 
 
 class _Standardise(Function):

@@ -148,7 +148,7 @@ def fit(
     """Train a network on a fold: images (N, 1, H, W), labels (N,) of 0 and 1."""
     network = make_network(seed, start).to(device()).train()
     # A tenth quicker on a CPU: channels-last, and an optimizer in one pass.
-    network = network.to(memory_format=torch.channels_last)
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
         network.parameters(),
         lr=params.lr,

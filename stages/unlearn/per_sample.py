@@ -23,13 +23,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from stages.common.fit import BatchLoss
-from stages.common.planes import Conv1x1, Conv3x3, ConvTranspose2x2
+from stages.common.planes import SMALL_LAYERS
 from stages.common.slices import ReconBatch
 from stages.common.varnet import VarNet, VarNetBlock
 from stages.unlearn.sample_convolution import SampleConvolution
 
 # A subclass may compute something else.
-_CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d, Conv3x3, Conv1x1, ConvTranspose2x2)
+_CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d, *SMALL_LAYERS)
 
 
 def squared_gradients(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from stages.common.planes import PlaneLayer, kernel_gradients, takes
+from stages.common.planes import SMALL_LAYERS, kernel_gradients, takes
 
 # Inputs times outputs, up to which our kernel is quicker than PyTorch for one sample.
 SMALL = 512
@@ -62,7 +62,7 @@ class SampleConvolution:
 
     def own(self, x: Tensor) -> bool:
         """Whether our kernels compute the layer, as they do in training."""
-        return isinstance(self.module, PlaneLayer) and takes(self.module, x)
+        return isinstance(self.module, SMALL_LAYERS) and takes(self.module, x)
 
     def by_name(self, x: Tensor) -> bool:
         """Whether oneDNN is asked for: whatever the size, the same algorithm."""
@@ -98,7 +98,9 @@ class SampleConvolution:
     def to_input(self, x: Tensor, grad: Tensor, *, by_name: bool) -> Tensor:
         """Gradient for the input `x` from that for the output."""
         if self.own(x):
-            return cast(Tensor, self.module.to_input(grad.contiguous()))
+            return cast(
+                Tensor, self.module.to_input(grad.contiguous(), self.module.weight)
+            )
         weight = self.module.weight.to(grad.dtype)
         if not by_name:
             wanted = [True, False, False]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from stages.common import coil_ops, unet_ops
+from tests.common.layouts import in_layout
 
 PRECISIONS = [torch.float64, torch.float32, torch.bfloat16]
 # Rounding of each precision, with room for sums over an image.
@@ -174,27 +175,30 @@ def test_a_small_deviation_from_a_large_mean_is_found(dtype):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_joined_channels_have_whole_gradients(layout):
-    def joined_in_layout(a: Tensor, b: Tensor) -> Tensor:
-        return _InLayout.apply(unet_ops.join(a, b), layout)
+@pytest.mark.parametrize("of_gradient", LAYOUTS)
+def test_joined_channels_have_whole_gradients(layout, of_gradient):
+    def joined(a: Tensor, b: Tensor) -> Tensor:
+        return in_layout(unet_ops.join(a, b), of_gradient)
 
-    a, b = real((2, 3, 4, 4), torch.float32), real((2, 5, 4, 4), torch.float32, 1)
-    joined, to_a, to_b = run(joined_in_layout, [a, b])
-    assert torch.equal(joined, torch.cat([a, b], dim=1))
+    a, b = (
+        real((2, chans, 4, 4), torch.float32, chans).contiguous(memory_format=layout)
+        for chans in (3, 5)
+    )
+    both, to_a, to_b = run(joined, [a, b])
+    assert torch.equal(both, torch.cat([a, b], dim=1))
     weights = real((2, 8, 4, 4), torch.bfloat16, 5).float()
     assert torch.equal(to_a, weights[:, :3])
     assert torch.equal(to_b, weights[:, 3:])
     assert to_a.is_contiguous(memory_format=layout)
 
 
-class _InLayout(torch.autograd.Function):
-    """Passes everything on; a gradient in another layout, as a convolution's has."""
+@pytest.mark.parametrize("op", [unet_ops.norm_act, unet_ops.average_pool])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("of_gradient", LAYOUTS)
+def test_a_gradient_may_come_in_another_layout(op, layout, of_gradient, monkeypatch):
+    def first_output(x: Tensor) -> Tensor:
+        out = op(x)
+        return in_layout(out[0] if isinstance(out, tuple) else out, of_gradient)
 
-    @staticmethod
-    def forward(ctx, x, layout):
-        ctx.layout = layout
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx, *grads):
-        return grads[0].contiguous(memory_format=ctx.layout), None
+    x = real((2, 3, 7, 5), torch.float64).contiguous(memory_format=layout)
+    assert_close(both(first_output, [x], monkeypatch), torch.float64)

@@ -4,7 +4,7 @@ import copy
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import fastmri.models
@@ -13,6 +13,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
+from stages.common import planes
 from stages.common.fit import Cost
 from stages.common.manifest import SliceRef
 from stages.common.samples import ReconSample
@@ -48,8 +49,10 @@ class FastMRI(fastmri.models.VarNet):
         return super().forward(kspace, mask[:, None, None, :, None], num_low)
 
 
-@pytest.fixture
-def model() -> VarNet:
+@pytest.fixture(params=[planes.WIDEST, 0], ids=["our kernels", "onednn"])
+def model(request, one_thread, monkeypatch) -> VarNet:  # noqa: ARG001
+    """A network that is small enough for our kernels, or taken for a wide one."""
+    monkeypatch.setattr(planes, "WIDEST", request.param)
     return build_varnet(SETTINGS, seed=0)
 
 
@@ -158,15 +161,6 @@ def test_bad_input_is_refused(model):
         found_in(model, [*SAMPLES, broken], LOSS_OF_BATCH, 3)
     with pytest.raises(ValueError, match=r"a data set without slices has no imp"):
         found_in(model, [], LOSS_OF_BATCH, 3)
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Sums depend in their last bits on the number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.usefixtures("tiny_cohort", "one_thread")

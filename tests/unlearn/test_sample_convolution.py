@@ -105,8 +105,11 @@ def test_a_wide_network_is_computed_alike_at_any_batch_size(monkeypatch, size):
     assert all(layouts)
 
 
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("widest", [planes.WIDEST, 0])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_importances_do_not_depend_on_the_batch(precision):
+def test_importances_do_not_depend_on_the_batch(precision, widest, monkeypatch):
+    monkeypatch.setattr(planes, "WIDEST", widest)
     model = build_varnet(SETTINGS.model_copy(update={"precision": precision}), seed=0)
     few = found_in(model, SAMPLES, LOSS_OF_BATCH, 1)
     many = found_in(model, SAMPLES, LOSS_OF_BATCH, len(SAMPLES))
