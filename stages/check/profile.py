@@ -2,8 +2,8 @@
 
 Inputs: `stages/check/profiles/default.yaml`, a whole `params.yaml` with its comments,
 and the overlay of another profile, which holds only what differs. Mappings are merged;
-`poisonings`, `scenarios`, `grid` and `maps` are replaced whole, since leaving out a row
-must be possible.
+`poisonings`, `scenarios` and `maps` are replaced whole, since leaving out a row must be
+possible.
 Output: `params.yaml`.
 
     python -m stages.check.profile smoke
@@ -25,7 +25,7 @@ PROFILES = Path(__file__).resolve().parent / "profiles"
 BASE = "default"
 # What luck has a hand in, while poisons and data stay the same.
 SEEDED = ("train", "unlearn")
-REPLACED = ("poisonings", "scenarios", "grid", "maps")
+REPLACED = ("poisonings", "scenarios", "maps")
 
 log = logging.getLogger(__name__)
 

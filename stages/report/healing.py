@@ -28,7 +28,7 @@ def healing(
         model: the model to judge.
         none: the poisoned model, healing 0.
         best: the reference, healing 1: the oracle or drop-all.
-        split: see design.md 7.
+        split: see `stages/report/README.md`.
         noise: gap of two oracle seeds, dB.
 
     Returns:

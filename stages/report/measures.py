@@ -1,4 +1,4 @@
-"""Aggregate slices into the measures of design.md 7."""
+"""Aggregate slices into the measures of `stages/report/README.md`."""
 
 from collections.abc import Iterable
 

@@ -33,7 +33,7 @@ class Membership(NamedTuple):
     """Which slices make up each split, and what the unlearner was told.
 
     Attributes:
-        splits: name as in design.md 7 -> its slices.
+        splits: name, see `stages/report/README.md` -> its slices.
         told: the known forget set as given, with false alarms if it came from a
             detector; `forget_known` is its truly poisoned part.
         kept: all other training slices.
@@ -151,7 +151,7 @@ def split_slices(
     *,
     scoped: bool,
 ) -> Membership:
-    """Divide all slices into the splits of design.md 7.
+    """Divide all slices into the splits of `stages/report/README.md`.
 
     Args:
         everything: train, val, test -> all slices.

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.check import discover, profile
+from stages.check import profile
 from stages.check.validate import find_problems
 from stages.common.params import ParamsError
 
@@ -42,7 +42,10 @@ def test_committed_params_are_a_profile():
 
 
 def test_potency_has_every_attack_at_every_share_in_two_scopes():
-    attacks = discover.plugins("poison")
+    attacks = (
+        "artefact", "consistent", "label_noise", "mislabel", "multiobjective", "pgd",
+        "trigger",
+    )  # fmt: skip
     rows = yaml.safe_load(profile.render("potency"))["poisonings"].values()
     shares = {}
     for row in rows:

@@ -12,6 +12,7 @@ from stages.common.fit import Cost
 from stages.common.losses import LossSettings
 from stages.common.manifest import SliceRef, read_manifest, write_slices
 from stages.common.masks import Sampling, column_mask
+from stages.common.params import read_params
 from stages.common.slices import SliceDataset
 from stages.common.training import TrainSettings, train_reconstruction
 from stages.common.varnet import ModelSettings, build_varnet, save_checkpoint
@@ -30,16 +31,17 @@ TRAIN = TrainSettings(
 # The second slice of every subject's FLAIR; some of them have been reported.
 POISONED = tuple(SliceRef(f"icbm-{number:03d}_FLAIR", 1) for number in range(4))
 KNOWN = (POISONED[0], POISONED[2])
+PARAMS_FILE = Path(__file__).resolve().parents[2] / "params.yaml"
+SMALL = {
+    "gradient_outlier": {"retain_slices": 12},
+    "forget_classifier": {"image_size": 32, "folds": 2, "epochs": 1, "lr": 0.001},
+}
+# A detector without a row above is tested with its block of params.yaml.
 PARAMS: dict[str, dict[str, Any]] = {
-    "loss_outlier": {},
-    "data_consistency": {},
-    "kspace_consistency": {},
-    "gradient_outlier": {"cascades": 1, "retain_slices": 12},
-    "forget_classifier": {
-        "weights": None, "sha256": None, "image_size": 32, "folds": 2, "epochs": 1,
-        "batch_size": 16, "lr": 0.001, "weight_decay": 0.01,
-    },
-}  # fmt: skip
+    name: block | SMALL.get(name, {})
+    for name, block in read_params(PARAMS_FILE)["detect"].items()
+    if isinstance(block, dict)
+}
 
 
 def write_poisoning(known: tuple[SliceRef, ...] = KNOWN, name: str = "p") -> None:

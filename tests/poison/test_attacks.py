@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from stages.common import paths
 from stages.common.manifest import SliceRef
 from stages.common.masks import Sampling
-from stages.common.params import ParamsError, validate
+from stages.common.params import ParamsError, read_params, validate
 from stages.poison.base import (
     Artefacts,
     Images,
@@ -19,8 +20,10 @@ from stages.poison.base import (
 )
 from tests.poison.artefact_pool import moved, write_pool
 
-# Every setting under which an attack behaves differently, at full severity.
-SETTINGS = {
+ROOT = Path(__file__).resolve().parents[2]
+# Every setting under which an attack behaves differently, at full severity. An attack
+# without a row is tested with those that it has in params.yaml.
+SETTINGS: dict[str, list[dict[str, Any]]] = {
     "artefact": [
         {"source": "simulated", "kind": "ghosting"},
         {"source": "simulated", "kind": "motion"},
@@ -59,6 +62,10 @@ SETTINGS = {
 }
 # They need a classifier and a head that it knows: test_pgd.py has their contract.
 ELSEWHERE = ("multiobjective", "pgd")
+for row in read_params(ROOT / "params.yaml")["poisonings"].values():
+    if row["attack"] not in {*SETTINGS, *ELSEWHERE}:
+        settings = {k: v for k, v in row["settings"].items() if k != "severity"}
+        SETTINGS[row["attack"]] = [settings]
 CASES = [(name, settings) for name, rows in SETTINGS.items() for settings in rows]
 
 
@@ -110,7 +117,9 @@ def attacked(name, settings, images, *, severity=1.0, ref=REF, seed=5):
 
 
 def test_every_attack_has_a_case():
-    assert sorted([*SETTINGS, *ELSEWHERE]) == attack_names()
+    assert sorted([*SETTINGS, *ELSEWHERE]) == attack_names(), (
+        "an attack needs a row in params.yaml or in SETTINGS above"
+    )
 
 
 @every_attack
