@@ -137,12 +137,14 @@ def test_neggrad_descends_on_the_retain_set(case):
 # Gradient ascent to a target
 
 
-def test_tau_is_the_mean_loss_of_retain_slices(case):
+def test_tau_is_the_mean_loss_of_retain_slices_that_are_like_the_known(case):
     model, data = case
-    expected = losses_of(model, data.retain)
+    flair = [ref for ref in data.retain.refs if ref.volume_id.endswith("FLAIR")]
+    assert 0 < len(flair) < len(data.retain)
+    expected = losses_of(model, data.retain.restrict(flair))
     whole = grad_tau.target_loss(copy.deepcopy(model), data, slices=1000)
     assert whole == pytest.approx(np.mean(list(expected.values())), rel=1e-6)
-    assert data.cost.slices_forward == len(data.retain)
+    assert data.cost.slices_forward == len(flair)
     parts = [
         grad_tau.target_loss(copy.deepcopy(model), data._replace(seed=seed), slices=1)
         for seed in range(3)
@@ -150,7 +152,14 @@ def test_tau_is_the_mean_loss_of_retain_slices(case):
     for part in parts:
         assert min(abs(part - value) for value in expected.values()) < 1e-6
     assert len(set(parts)) > 1  # drawn, and not always the first
-    assert data.cost.slices_forward == len(data.retain) + 3
+    assert data.cost.slices_forward == len(flair) + 3
+
+
+def test_tau_takes_all_where_nothing_is_like_the_known(case):
+    _, data = case
+    others = [ref for ref in data.retain.refs if ref.volume_id.endswith("T1w")]
+    assert others
+    assert grad_tau.like(data.forget.refs, others) == others
 
 
 def test_the_ascent_goes_up_to_tau(case, monkeypatch):
