@@ -1,10 +1,17 @@
-"""Means over subjects with paired bootstrap intervals."""
+"""Means over subjects with paired bootstrap intervals.
+
+The percentile interval of few subjects is too narrow: of the mean of eight normal
+numbers it covers 88 % where it says 95 %, of five 83 %. Its percentiles are moved out
+by the correction of Hesterberg ("What teachers should know about the bootstrap", The
+American Statistician 69, 2015), by which it covers 94 and 92 %.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtr, stdtrit
 
 from stages.report.settings import BootstrapSettings
 
@@ -21,17 +28,19 @@ class Estimate(NamedTuple):
         samples: (resamples,) the same number in each resample; empty when there are
             too few subjects.
         reason: why there is no value, or no interval.
+        subjects: how many the number comes from; the fewest of all its parts.
     """
 
     value: float | None
     samples: np.ndarray
     reason: str
+    subjects: int
 
     @property
     def interval(self) -> tuple[float, float] | None:
         if self.value is None or not self.samples.size:
             return None
-        tail = 50 * (1 - CONFIDENCE)
+        tail = 100 * tail_share(self.subjects)
         low, high = np.nanpercentile(self.samples, [tail, 100 - tail])
         return float(low), float(high)
 
@@ -41,8 +50,18 @@ class Estimate(NamedTuple):
         return interval is not None and not interval[0] <= number <= interval[1]
 
 
+def tail_share(subjects: int) -> float:
+    """Share of the resamples beyond either end of an interval.
+
+    Args:
+        subjects: how many the resamples are drawn from, 2 or more.
+    """
+    quantile = stdtrit(subjects - 1, (1 + CONFIDENCE) / 2)
+    return float(ndtr(-np.sqrt(subjects / (subjects - 1)) * quantile))
+
+
 def absent(reason: str) -> Estimate:
-    return Estimate(None, np.empty(0), reason)
+    return Estimate(None, np.empty(0), reason, 0)
 
 
 def combine(function: Callable[..., np.ndarray | float], *parts: Estimate) -> Estimate:
@@ -53,14 +72,15 @@ def combine(function: Callable[..., np.ndarray | float], *parts: Estimate) -> Es
     missing = [part for part in parts if part.value is None]
     if missing:
         return absent(missing[0].reason)
+    subjects = min(part.subjects for part in parts)
     with np.errstate(divide="ignore", invalid="ignore"):
         value = float(function(*[part.value for part in parts]))
         if not np.isfinite(value):
             return absent("not a finite number")
         if any(not part.samples.size for part in parts):
-            return Estimate(value, np.empty(0), TOO_FEW)
+            return Estimate(value, np.empty(0), TOO_FEW, subjects)
         samples = np.asarray(function(*[part.samples for part in parts]))
-    return Estimate(value, samples, "")
+    return Estimate(value, samples, "", subjects)
 
 
 class Bootstrap:
@@ -106,8 +126,8 @@ class Bootstrap:
         bottoms = den.reindex(index, fill_value=0.0).to_numpy(np.float64)
         value = float(tops.sum() / bottoms.sum())
         if len(num) < MIN_SUBJECTS:
-            return Estimate(value, np.empty(0), TOO_FEW)
+            return Estimate(value, np.empty(0), TOO_FEW, len(num))
         drawn = self.weights(tuple(index))
         with np.errstate(invalid="ignore"):
             samples = (drawn @ tops) / (drawn @ bottoms)
-        return Estimate(value, samples, "")
+        return Estimate(value, samples, "", len(num))

@@ -139,8 +139,9 @@ def estimates(
         "recall_at_1pct_fp": ranking.recall_at_false_positives,
     }
     point = _curves(hidden, np.ones((1, len(hidden))))
-    per_class = hidden.groupby("poisoned")["subject_id"].nunique()
-    drawn = _resampled(hidden, bootstrap) if per_class.min() >= MIN_SUBJECTS else []
+    # Of the class with fewer: what tells poison from others rests on both.
+    fewest = int(hidden.groupby("poisoned")["subject_id"].nunique().min())
+    drawn = _resampled(hidden, bootstrap) if fewest >= MIN_SUBJECTS else []
     found = {}
     for name, function in functions.items():
         if name.endswith("_at_budget") and not known:
@@ -151,6 +152,7 @@ def estimates(
             float(function(point)[0]),
             np.concatenate(samples) if samples else np.empty(0),
             "" if samples else TOO_FEW,
+            fewest,
         )
     return found
 

@@ -1,7 +1,9 @@
 """Healing: which part of the measured damage a method undoes."""
 
+import numpy as np
+
 from stages.report.bootstrap import TOO_FEW, Estimate, absent, combine
-from stages.report.measures import Model, difference
+from stages.report.measures import Model, by_contrast, difference
 
 # Name in the summary -> split.
 SPLITS = {
@@ -11,16 +13,29 @@ SPLITS = {
     "hidden": "forget_hidden",
 }
 NO_DAMAGE = "no measurable damage"
+NOT_BETTER = "dropping the poison is not measurably better"
+# The gap is about one standard deviation of what another seed moves.
+GAPS = 2.0
 
 
 def seed_gap(oracle: Model, other: Model, split: str) -> float | None:
-    """PSNR between two oracles that differ in their seed, dB: the noise floor."""
-    gap = difference(oracle, other, "psnr", split).value
-    return None if gap is None else abs(gap)
+    """PSNR between two oracles that differ in their seed, dB.
+
+    The root mean square over the contrasts of the whole training, validation or test
+    set that the split lies in: of one contrast alone it is small by luck as often as
+    not.
+    """
+    gaps = by_contrast(oracle, split) - by_contrast(other, split)
+    return None if gaps.empty else float(np.sqrt((gaps**2).mean()))
 
 
 def healing(
-    model: Model, none: Model, best: Model, split: str, noise: float | None
+    model: Model,
+    none: Model,
+    best: Model,
+    split: str,
+    gap: float | None,
+    otherwise: str = NO_DAMAGE,
 ) -> Estimate:
     """(PSNR_model - PSNR_none) / (PSNR_best - PSNR_none) on a split.
 
@@ -29,19 +44,20 @@ def healing(
         none: the poisoned model, healing 0.
         best: the reference, healing 1: the oracle or drop-all.
         split: see `stages/report/README.md`.
-        noise: gap of two oracle seeds, dB.
+        gap: of two oracle seeds, dB.
+        otherwise: the reason where no damage can be shown.
 
     Returns:
         The share, or no value where no damage can be shown: its paired interval holds
-        0, there is no interval, or it is below the noise.
+        0, there is no interval, or another seed may move as much, `GAPS` gaps.
     """
     damage = difference(best, none, "psnr", split)
     if damage.value is None:
         return absent(damage.reason)
     if damage.interval is None:
         return absent(f"damage cannot be shown: {TOO_FEW}")
-    if not damage.excludes(0) or damage.value <= max(noise or 0.0, 0.0):
-        return absent(NO_DAMAGE)
+    if not damage.excludes(0) or damage.value <= GAPS * (gap or 0.0):
+        return absent(otherwise)
     return combine(
         lambda m, n, b: (m - n) / (b - n),
         model.mean("psnr", split),

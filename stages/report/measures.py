@@ -72,7 +72,7 @@ class Model:
         self.rows["outside"] = pd.concat(
             [self.rows["outside_val"], self.rows["outside_test"]]
         )
-        self._all = rows.clean
+        self.everything = rows.clean
         self._cache: dict[tuple[str, str], Estimate] = {}
 
     def mean(self, measure: str, split: str) -> Estimate:
@@ -87,7 +87,8 @@ class Model:
         """The paper's score: S = a Perf(retain) + (1 - a) (1 - Perf(forget)).
 
         Perf is the mean SSIM of slices to the exported target, which is the twin of a
-        poisoned slice and the clean target of any other.
+        poisoned slice, from the k-space that was exported with it, and the clean target
+        of any other.
         """
         exported = self._exported_ssim()
         subjects = pd.Index(exported["subject_id"].unique())
@@ -101,11 +102,22 @@ class Model:
         return combine(lambda r, f: alpha * r + (1 - alpha) * (1 - f), *perf)
 
     def _exported_ssim(self) -> pd.DataFrame:
-        rows = self._all[self._all["split"] == "train"]
+        rows = self.everything[self.everything["split"] == "train"]
         exported = rows[["subject_id", "ssim"]].copy()
         poisoned = list(self.membership.splits["forget"])
-        exported.loc[poisoned, "ssim"] = rows.loc[poisoned, "ssim_vs_poison"]
+        exported.loc[poisoned, "ssim"] = rows.loc[poisoned, "ssim_vs_export"]
         return exported
+
+
+def by_contrast(model: Model, split: str) -> pd.Series:
+    """PSNR of each contrast of each whole set that a split lies in, dB.
+
+    Sets are training, validation and test; a contrast is averaged over its subjects.
+    """
+    rows = model.everything
+    rows = rows[rows["split"].isin(model.rows[split]["split"].unique())]
+    subjects = rows.groupby(["split", "contrast", "subject_id"])["psnr"].mean()
+    return subjects.groupby(["split", "contrast"]).mean()
 
 
 def difference(model: Model, other: Model, measure: str, split: str) -> Estimate:

@@ -16,7 +16,7 @@ MEMBERS, STRANGERS = "forget_hidden", "scope_val"
 
 
 def membership_auroc(model: Model, bootstrap: Bootstrap) -> Estimate:
-    """Area under the ROC curve of PSNR to the poisoned target, dB.
+    """Area under the ROC curve of PSNR to the poisoned target, own k-space, dB.
 
     Members: poisoned training slices that nobody has reported. Strangers: the twins of
     unseen slices in the scope of the validation split, which is of the same anatomies.
@@ -27,8 +27,8 @@ def membership_auroc(model: Model, bootstrap: Bootstrap) -> Estimate:
         bootstrap: draws subjects.
     """
     parts = [
-        model.rows[split][["subject_id", "psnr_vs_poison"]].assign(poisoned=member)
+        model.rows[split][["subject_id", "psnr_vs_export"]].assign(poisoned=member)
         for split, member in ((MEMBERS, True), (STRANGERS, False))
     ]
-    rows = pd.concat(parts).rename(columns={"psnr_vs_poison": "score"})
+    rows = pd.concat(parts).rename(columns={"psnr_vs_export": "score"})
     return estimates(rows, 0, bootstrap)["auroc"]

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from stages.report import style
+from stages.report.healing import GAPS
 from stages.report.potency_views import Line, Potency, lines
 from stages.report.values import Measures
 
@@ -203,6 +204,7 @@ def _background(axis: Axes, result: Potency, measure: str) -> None:
     """The range up to the largest such value, and where a back door is cut off."""
     values = [line.figures[BACKGROUND[measure]] for line in lines(result)]
     largest = max((value for value in values if value is not None), default=0.0)
+    largest *= 1 if measure == AGREEMENT else GAPS
     axis.axhspan(0, largest, color=style.GREY, alpha=0.2, linewidth=0)
     axis.axhline(0, color=style.GREY, linewidth=0.8)
     if measure != AGREEMENT and axis.get_ylim()[0] < LOWEST_LOSS:
@@ -229,6 +231,6 @@ def _handles(attacks: list[str], scopes: list[str]) -> list[Line2D | Patch]:
         look = _look(0, number) | {"color": style.DARK}
         look.pop("elinewidth")
         handles.append(Line2D([], [], label=scope, **look))
-    band = "grey: gap of two oracle seeds; the oracle's agreement (largest)"
+    band = "grey: twice the gap of two oracle seeds; the oracle's agreement (largest)"
     below = Line2D([], [], color=style.DARK, label="below the edge", **BELOW)
     return [*handles, below, Patch(color=style.GREY, alpha=0.2, label=band)]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stages.common.volume import write_text
+from stages.report.healing import GAPS
 
 Potency = dict[str, Any]
 DASH = "–"
@@ -104,7 +105,7 @@ def write_table(path: Path, result: Potency) -> None:
         "clean: all test slices, from clean k-space; the poisoned: training slices "
         "against their clean targets. 95 % intervals by paired bootstrap over at least "
         "five subjects; – where there is no such slice: a scope of training subjects "
-        "has no unseen ones. A loss below the gap of two oracle seeds "
+        "has no unseen ones. A loss below twice the gap of two oracle seeds "
         f"({_seed_gap(result)}) shows nothing. Slices of a back door's scope carry its "
         "mark, which the poisoned model has learnt to remove and the oracle has not: "
         "there the loss is below zero, and the agreement counts. "
@@ -132,5 +133,5 @@ def write_table(path: Path, result: Potency) -> None:
 
 def _seed_gap(result: Potency) -> str:
     gaps = [line.figures["seed_gap_scope_db"] for line in lines(result)]
-    found = [gap for gap in gaps if gap is not None]
+    found = [GAPS * gap for gap in gaps if gap is not None]
     return f"{min(found):.2f} to {max(found):.2f} dB in these scopes" if found else DASH

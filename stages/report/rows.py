@@ -26,6 +26,9 @@ TWIN_VALUES = [
     "nmse_vs_poison_den",
 ]
 
+# Likeness to the exported target of a poisoned slice or a twin.
+EXPORT_VALUES = {"psnr_vs_poison": "psnr_vs_export", "ssim_vs_poison": "ssim_vs_export"}
+
 Refs = frozenset[SliceRef]
 
 
@@ -52,7 +55,8 @@ class ModelRows(NamedTuple):
 
     Attributes:
         clean: every slice from its clean k-space; with the measures along the attack
-            where there is a twin.
+            where there is a twin, and `EXPORT_VALUES` from the k-space that the attack
+            exports.
         measured: the same, but poisoned and in-scope slices from the k-space that the
             attack is measured on.
     """
@@ -117,12 +121,15 @@ def read_model(scenario: Scenario, cell: str, membership: Membership) -> ModelRo
     _require(slices, frozenset().union(*splits.values()), cell)
     twinned = splits["forget"] | splits["scope_val"] | splits["scope_test"]
     on = membership.measured_on
-    own = twins[twins[INPUT] == "attacked"][["agreement_num", "agreement_den"]]
+    own = twins[twins[INPUT] == "attacked"]
     twins = twins[twins[INPUT] == on].drop(columns=INPUT)
     _require(twins, twinned, source)
     clean = slices.join(twins[TWIN_VALUES])
+    exported = (twins if own.empty else own)[[*EXPORT_VALUES]]
+    clean = clean.join(exported.rename(columns=EXPORT_VALUES))
     if on == "clean" and not own.empty:
         # What a model makes of k-space that was changed together with its image.
+        own = own[["agreement_num", "agreement_den"]]
         clean = clean.join(own.rename(columns=_own_name))
     measured = clean.copy()
     measured.loc[twins.index, SLICE_VALUES] = twins[SLICE_VALUES]

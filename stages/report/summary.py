@@ -112,7 +112,9 @@ def _add_healing(
         if drop_all is None:
             against_drop = absent("drop_all is not in the grid for this poisoning")
         else:
-            against_drop = heal.healing(model, none, drop_all, split, gap)
+            against_drop = heal.healing(
+                model, none, drop_all, split, gap, heal.NOT_BETTER
+            )
         put(values, f"healing_drop_{short}", against_drop)
         left = difference(oracle, model, "psnr", split)
         put(values, f"behind_oracle_{short}_db", left)

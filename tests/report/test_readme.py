@@ -12,6 +12,7 @@ SUMMARY = ROOT / "metrics" / "summary.json"
 DETECTION = ROOT / "metrics" / "studies" / "detection.json"
 SEEDS = ROOT / "metrics" / "seeds" / "seeds.json"
 GAINS = ("mislabel-30", "shading-30")
+BACK_DOOR = "trigger-10"
 UNSHOWN = ("oracle_continue", "none", "continue")
 POTENCY = ROOT / "metrics" / "potency.json"
 INTERVAL = re.compile(r"-?\d+\.\d\d \[-?\d+\.\d\d, -?\d+\.\d\d\]")
@@ -66,10 +67,12 @@ def test_the_overview_is_the_summary():
     for (method, scenario), cell in shown.items():
         figures = summary[scenario][method]
         healed = figures["healing_scope_test"]
-        if healed is None:
+        if scenario == BACK_DOOR:
+            assert healed is None
             healed = figures["healing_agreement_scope_test"]
         outside = figures["damage_outside_db"]
-        wanted = f"{two_digits(healed)} ({two_digits(outside)})"
+        shown_healing = "–" if healed is None else two_digits(healed)
+        wanted = f"{shown_healing} ({two_digits(outside)})"
         assert cell == wanted, (method, scenario)
 
 
