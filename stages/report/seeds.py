@@ -23,7 +23,7 @@ from scipy.special import stdtrit
 from stages.common import paths
 from stages.common.volume import write_text
 from stages.report import style
-from stages.report.settings import NONE
+from stages.report.settings import NONE, ORACLE
 from stages.report.study_store import check_numbers, items_of, read_json
 from stages.report.values import rounded
 
@@ -34,11 +34,12 @@ LIMITS = (-1.0, 1.6)  # of the plot: a ruined network must not press the others 
 
 
 class View(NamedTuple):
-    """A measure as the tables show it."""
+    """A measure as the tables show it; `psnr` is the level that it is made of here."""
 
     measure: str
     title: str
     digits: int
+    psnr: str | None = None
 
 
 PSNR = View("psnr_scope_test", "PSNR, unseen slices of the scope, dB", 2)
@@ -46,12 +47,18 @@ GAIN = View(
     "gain_scope_test_db",
     "Gain over the poisoned model of the same seed, unseen slices of the scope, dB",
     2,
+    PSNR.measure,
 )
 VIEWS = (
     PSNR,
     GAIN,
-    View("healing_scope_test", "Healing, unseen slices of the scope", 2),
-    View("healing_scope_val", "Healing, validation slices of the scope", 2),
+    View("healing_scope_test", "Healing, unseen slices of the scope", 2, PSNR.measure),
+    View(
+        "healing_scope_val",
+        "Healing, validation slices of the scope",
+        2,
+        "psnr_scope_val",
+    ),
     View("ssim_scope_test", "SSIM, unseen slices of the scope", 3),
     View("agreement_scope_test", "Agreement with the poison, unseen slices", 3),
     View("damage_outside_db", "Against the poisoned model, outside, dB", 2),
@@ -69,7 +76,7 @@ def read_runs() -> Runs:
         ValueError: there is none, or a file is damaged; names it and what to do.
     """
     files = {path.stem: path for path in FOLDER.glob("*.json") if path.stem.isdecimal()}
-    numbers = [view.measure for view in VIEWS if view is not GAIN]
+    numbers = [view.psnr or view.measure for view in VIEWS]
     runs: Runs = {}
     for seed in sorted(files, key=int):
         path, scenarios = files[seed], {}
@@ -116,11 +123,24 @@ def _measured(
 
 
 def _value(view: View, run: Mapping[str, Any], model: str) -> float | None:
-    if view is not GAIN:
-        value: float | None = run.get(model, {}).get(view.measure)
-        return value
-    after, before = (_value(PSNR, run, name) for name in (model, NONE))
-    return None if after is None or before is None else rounded(after - before)
+    if view.psnr is None:
+        return _level(run, model, view.measure)
+    after, before = (_level(run, name, view.psnr) for name in (model, NONE))
+    if after is None or before is None:
+        return None
+    if view is GAIN:
+        return rounded(after - before)
+    # Of every seed, for the table is to show what luck does to it: the report leaves it
+    # out where two oracles happen to lie far apart.
+    best = _level(run, ORACLE, view.psnr)
+    if best is None or best <= before:
+        return None
+    return rounded((after - before) / (best - before))
+
+
+def _level(run: Mapping[str, Any], model: str, measure: str) -> float | None:
+    value: float | None = run.get(model, {}).get(measure)
+    return value
 
 
 def _described(by_seed: Mapping[str, float]) -> dict[str, Any]:
@@ -146,7 +166,8 @@ def write_table(path: Path, found: dict[str, Any]) -> None:
         "The same poisoned slices, known slices and methods with other seeds of "
         "training and unlearning: seed n has n added to those of the default grid. "
         "Healing is between the poisoned model and the oracle of the same seed, so the "
-        "oracle's luck is in it; the oracle's gain is what the poison costs. Square "
+        "oracle's luck is in it, and is given whatever the gap of two oracles; the "
+        "oracle's gain is what the poison costs. Square "
         "brackets are 95 % intervals of the mean over seeds (by t), sd is between "
         "seeds. Every measure is defined in `stages/report/README.md`. Made by "
         "`make seeds`.",
