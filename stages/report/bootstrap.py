@@ -54,7 +54,7 @@ def tail_share(subjects: int) -> float:
     """Share of the resamples beyond either end of an interval.
 
     Args:
-        subjects: how many the resamples are drawn from, 2 or more.
+        subjects: how many the number comes from, 2 or more.
     """
     quantile = stdtrit(subjects - 1, (1 + CONFIDENCE) / 2)
     return float(ndtr(-np.sqrt(subjects / (subjects - 1)) * quantile))

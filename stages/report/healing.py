@@ -1,9 +1,7 @@
 """Healing: which part of the measured damage a method undoes."""
 
-import numpy as np
-
 from stages.report.bootstrap import TOO_FEW, Estimate, absent, combine
-from stages.report.measures import Model, by_contrast, difference
+from stages.report.measures import Model, contrast_gap, difference
 
 # Name in the summary -> split.
 SPLITS = {
@@ -19,14 +17,19 @@ GAPS = 2.0
 
 
 def seed_gap(oracle: Model, other: Model, split: str) -> float | None:
-    """PSNR between two oracles that differ in their seed, dB.
+    """PSNR between two oracles that differ in their seed, dB, from clean k-space.
 
     The root mean square over the contrasts of the whole training, validation or test
     set that the split lies in: of one contrast alone it is small by luck as often as
     not.
     """
-    gaps = by_contrast(oracle, split) - by_contrast(other, split)
-    return None if gaps.empty else float(np.sqrt((gaps**2).mean()))
+    sets = oracle.rows[split]["split"].unique()
+    return contrast_gap(
+        *(
+            model.everything[model.everything["split"].isin(sets)]
+            for model in (oracle, other)
+        )
+    )
 
 
 def healing(

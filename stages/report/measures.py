@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import numpy as np
 import pandas as pd
 
 from stages.report.bootstrap import Bootstrap, Estimate, absent, combine
@@ -109,15 +110,17 @@ class Model:
         return exported
 
 
-def by_contrast(model: Model, split: str) -> pd.Series:
-    """PSNR of each contrast of each whole set that a split lies in, dB.
+def contrast_gap(rows: pd.DataFrame, others: pd.DataFrame) -> float | None:
+    """PSNR between two models, dB: root mean square over sets and contrasts.
 
     Sets are training, validation and test; a contrast is averaged over its subjects.
     """
-    rows = model.everything
-    rows = rows[rows["split"].isin(model.rows[split]["split"].unique())]
-    subjects = rows.groupby(["split", "contrast", "subject_id"])["psnr"].mean()
-    return subjects.groupby(["split", "contrast"]).mean()
+    levels = []
+    for table in (rows, others):
+        subjects = table.groupby(["split", "contrast", "subject_id"])["psnr"].mean()
+        levels.append(subjects.groupby(["split", "contrast"]).mean())
+    gaps = levels[0] - levels[1]
+    return None if gaps.empty else float(np.sqrt((gaps**2).mean()))
 
 
 def difference(model: Model, other: Model, measure: str, split: str) -> Estimate:
