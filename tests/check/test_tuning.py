@@ -22,7 +22,7 @@ def valid():
         ("methods.sdd", {"a": {"choices": [1, 2]}}, "Did you mean 'ssd'?"),
         ("methods.ssd", {}, "'tune.methods.ssd' = {}"),
         ("methods.ssd.alhpa", {"choices": [1, 2]}, "Did you mean 'alpha'?"),
-        ("methods.ssd.alpha.low", 200.0, "low = 200.0 must be below high = 100.0"),
+        ("methods.ssd.alpha.low", 200.0, "low = 200.0 must be below high = "),
         ("methods.ssd.alpha.low", 0.0, "low = 0.0 must be above 0 where log is true"),
         ("methods.ssd.alpha.low", 1.0, "'unlearn.ssd.alpha' = 0.1 is not in"),
         ("methods.ssd.alpha.choices", [1, 2], "give choices, two at least, or low"),
