@@ -126,6 +126,7 @@ def read_model(scenario: Scenario, cell: str, membership: Membership) -> ModelRo
     _require(twins, twinned, source)
     clean = slices.join(twins[TWIN_VALUES])
     exported = (twins if own.empty else own)[[*EXPORT_VALUES]]
+    _require(exported, twinned, source)
     clean = clean.join(exported.rename(columns=EXPORT_VALUES))
     if on == "clean" and not own.empty:
         # What a model makes of k-space that was changed together with its image.

@@ -35,7 +35,9 @@ def scenario(tmp_path, monkeypatch):
         rows = pd.read_csv(path)
         if "attacked" in set(rows["input"]):
             continue
-        other = rows.assign(input="attacked", psnr=rows.psnr - 9, agreement_num=7.0)
+        other = rows.assign(
+            input="attacked", psnr=rows.psnr - 9, agreement_num=7.0, ssim_vs_poison=0.05
+        )
         save(pd.concat([rows, other]), path)
     return scenario
 
@@ -62,6 +64,25 @@ def test_a_consistent_attack_s_own_input_is_told_apart(scenario):
     on_clean = read_membership(scenario)
     own = mean(scenario, on_clean, "agreement_own", "scope_test")
     assert own == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize("on", ["clean", "attacked"])
+def test_the_score_takes_the_input_that_was_exported(scenario, on):
+    membership = read_membership(scenario)._replace(measured_on=on)
+    rows = read_model(scenario, scenario.cells["none"], membership)
+    forget = membership.splits["forget"]
+    only_poison = Model(rows, membership, BOOTSTRAP).score(forget, forget, alpha=1.0)
+    assert only_poison.value == pytest.approx(0.05)
+
+
+def test_attacked_rows_that_are_incomplete_are_refused(scenario):
+    path = paths.twin_rows(scenario.cells["none"])
+    rows = pd.read_csv(path)
+    poisoned = min(read_membership(scenario).splits["forget"])
+    lost = rows["input"].eq("attacked") & rows["volume_id"].eq(poisoned.volume_id)
+    save(rows[~(lost & rows["slice_num"].eq(poisoned.slice_num))], path)
+    with pytest.raises(ValueError, match=poisoned.volume_id):
+        read_model(scenario, scenario.cells["none"], read_membership(scenario))
 
 
 def test_every_clean_slice_is_outside_of_a_back_door(scenario):
