@@ -12,8 +12,10 @@ from tests.synthesize.raw_files import write_m4raw
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
-# Subjects per set: each has eight scans of 18 slices, 4 coils, 256 x 256.
+# Subjects per set: each has eight scans of 4 coils, 256 x 256. Of their six slices two
+# are taken; files of M4Raw's 18 are read in synthesize/test_m4raw.py.
 SUBJECTS = {"train": 2, "val": 1, "test": 1}
+SLICES = 6
 SCANS = {"T1": 3, "T2": 3, "FLAIR": 2}  # repetitions
 INNER = {"T1": 0.5, "T2": 1.6, "FLAIR": 0.1}  # what tells the contrasts apart
 
@@ -29,7 +31,7 @@ def write_subjects(folder):
                     name = f"20220101{number:02d}_{contrast}{repetition:02d}.h5"
                     seed = 1000 * number + repetition
                     path = folder / f"multicoil_{split}" / name
-                    write_m4raw(path, seed=seed, inner=INNER[contrast])
+                    write_m4raw(path, slices=SLICES, seed=seed, inner=INNER[contrast])
 
 
 @pytest.fixture(scope="module")
