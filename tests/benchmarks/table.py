@@ -43,7 +43,10 @@ def render(results: Mapping[str, Any]) -> str:
         parts.append(_overhead_section(results))
     if REPRO in results:
         parts.append(_repro_section(results[REPRO]))
-    for key, whose in ((QUALITY, ""), (FORMER_QUALITY, ", of `former`")):
+    for key, whose in (
+        (QUALITY, ""),
+        (FORMER_QUALITY, ", of the default of 24 November 2026"),
+    ):
         if key in results:
             parts.append(_quality_section(results[key], whose))
     parts.append(_run_section(results.get(RUN, {})))
