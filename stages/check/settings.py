@@ -9,7 +9,7 @@ class Grid(Settings):
     """The axes of the experiment.
 
     Attributes:
-        oracles: seeds; 0 is the oracle, its gap to 1 the noise floor.
+        oracles: seeds; 0 is the oracle, how far they lie apart the noise floor.
         methods: names of method files in `stages/unlearn`.
         drop_all: poisonings that a drop-all model is trained for.
         detected: poisonings that detectors look at.

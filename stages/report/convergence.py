@@ -3,18 +3,17 @@
 from stages.report.bootstrap import Bootstrap, Estimate, combine
 from stages.report.measures import contrast_gap, per_subject
 from stages.report.rows import read_slice_rows
-from stages.report.settings import ORACLE_CONTINUE, Plan
+from stages.report.settings import FIRST_ORACLE, ORACLE_CONTINUE, Plan
 from stages.report.values import Measures, put, put_value
 
 # More training at the end that gains less, dB on validation, changes no conclusion.
 CONVERGED_BELOW_DB = 0.1
-ORACLES = FIRST_ORACLE, SECOND_ORACLE = "oracle-0", "oracle-1"
 
 
 def run_summary(plan: Plan, bootstrap: Bootstrap) -> Measures:
     """What holds for the whole run: convergence, noise floor, profile."""
     means: dict[str, Estimate] = {}
-    rows = {cell: read_slice_rows(cell) for cell in (*ORACLES, ORACLE_CONTINUE)}
+    rows = {cell: read_slice_rows(cell) for cell in (*plan.oracles, ORACLE_CONTINUE)}
     for cell in (FIRST_ORACLE, ORACLE_CONTINUE):
         values = per_subject(rows[cell][rows[cell]["split"] == "val"], "psnr")
         means[cell] = bootstrap.mean(values)
@@ -28,7 +27,7 @@ def run_summary(plan: Plan, bootstrap: Bootstrap) -> Measures:
     run["converged"] = gain.value is not None and gain.value < CONVERGED_BELOW_DB
     for split in ("val", "test"):
         gap = contrast_gap(
-            *(rows[cell][rows[cell]["split"] == split] for cell in ORACLES)
+            [rows[cell][rows[cell]["split"] == split] for cell in plan.oracles]
         )
         put_value(run, f"oracle_seed_gap_{split}_db", gap, "no slices in this split")
     return run

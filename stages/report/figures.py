@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from stages.common import paths
 from stages.report import style
-from stages.report.settings import ORACLE_CONTINUE, Plan, Scenario
+from stages.report.settings import FIRST_ORACLE, ORACLE_CONTINUE, Plan, Scenario
 
 Summary = dict[str, Any]
 
@@ -117,8 +117,8 @@ def convergence(curves: Mapping[str, pd.DataFrame]) -> Figure:
         for cell, curve in curves.items():
             look = _curve_look(cell, poisonings)
             start = 0.0
-            if cell == ORACLE_CONTINUE and "oracle-0" in curves:
-                start = float(curves["oracle-0"]["epoch"].max())
+            if cell == ORACLE_CONTINUE and FIRST_ORACLE in curves:
+                start = float(curves[FIRST_ORACLE]["epoch"].max())
             for axis, column in ((left, "val_psnr"), (right, "train_loss")):
                 known = curve.dropna(subset=[column])
                 # A single epoch is a point, which no line shows.
@@ -131,7 +131,10 @@ def convergence(curves: Mapping[str, pd.DataFrame]) -> Figure:
             axis.grid(alpha=0.25)
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         handles, names = left.get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside right center", frameon=False)
+        named = dict(zip(names, handles, strict=True))
+        figure.legend(
+            [*named.values()], [*named], loc="outside right center", frameon=False
+        )
     return figure
 
 
@@ -148,8 +151,10 @@ def _late_minimum(curves: Iterable[pd.DataFrame]) -> float | None:
 def _curve_look(cell: str, poisonings: list[str]) -> dict[str, Any]:
     family, _, poisoning = cell.partition("/")
     if not poisoning:
-        line = {"oracle-0": "-", "oracle-1": "--"}.get(cell, ":")
-        label = cell.replace("_", ", ")
+        line, label = {
+            FIRST_ORACLE: ("-", "oracle"),
+            ORACLE_CONTINUE: (":", "oracle, continue"),
+        }.get(cell, ("--", "oracle, other seeds"))
         return {"color": style.DARK, "linestyle": line, "linewidth": 2, "label": label}
     colour = style.COLOURS[poisonings.index(poisoning) % len(style.COLOURS)]
     dropped = family == "drop_all"
@@ -167,7 +172,7 @@ def read_curves(plan: Plan) -> dict[str, pd.DataFrame]:
     Raises:
         ValueError: one is missing.
     """
-    cells = ["oracle-0", "oracle-1", ORACLE_CONTINUE]
+    cells = [*plan.oracles, ORACLE_CONTINUE]
     for scenario in plan.scenarios:
         cells += [
             scenario.cells[model]

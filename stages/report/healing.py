@@ -1,5 +1,9 @@
 """Healing: which part of the measured damage a method undoes."""
 
+from collections.abc import Sequence
+
+import pandas as pd
+
 from stages.report.bootstrap import TOO_FEW, Estimate, absent, combine
 from stages.report.measures import Model, contrast_gap, difference
 
@@ -12,24 +16,24 @@ SPLITS = {
 }
 NO_DAMAGE = "no measurable damage"
 NOT_BETTER = "dropping the poison is not measurably better"
-# The gap is about one standard deviation of what another seed moves.
-GAPS = 2.0
 
 
-def seed_gap(oracle: Model, other: Model, split: str) -> float | None:
+def seed_gap(
+    oracle: Model, oracles: Sequence[pd.DataFrame], split: str
+) -> float | None:
     """PSNR between two oracles that differ in their seed, dB, from clean k-space.
 
-    The root mean square over the contrasts of the whole training, validation or test
-    set that the split lies in: of one contrast alone it is small by luck as often as
-    not.
+    The root mean square over all pairs and over the contrasts of the whole training,
+    validation or test set that the split lies in: of one pair, or one contrast alone,
+    it is small by luck as often as not.
+
+    Args:
+        oracle: has the split.
+        oracles: rows of all of them, from clean k-space.
+        split: see `stages/report/README.md`.
     """
     sets = oracle.rows[split]["split"].unique()
-    return contrast_gap(
-        *(
-            model.everything[model.everything["split"].isin(sets)]
-            for model in (oracle, other)
-        )
-    )
+    return contrast_gap([rows[rows["split"].isin(sets)] for rows in oracles])
 
 
 def healing(
@@ -47,19 +51,19 @@ def healing(
         none: the poisoned model, healing 0.
         best: the reference, healing 1: the oracle or drop-all.
         split: see `stages/report/README.md`.
-        gap: of two oracle seeds, dB.
+        gap: between oracle seeds, dB.
         otherwise: the reason where no damage can be shown.
 
     Returns:
         The share, or no value where no damage can be shown: its paired interval holds
-        0, there is no interval, or another seed may move as much, `GAPS` gaps.
+        0, there is no interval, or oracles of two seeds lie as far apart.
     """
     damage = difference(best, none, "psnr", split)
     if damage.value is None:
         return absent(damage.reason)
     if damage.interval is None:
         return absent(f"damage cannot be shown: {TOO_FEW}")
-    if not damage.excludes(0) or damage.value <= GAPS * (gap or 0.0):
+    if not damage.excludes(0) or damage.value <= (gap or 0.0):
         return absent(otherwise)
     return combine(
         lambda m, n, b: (m - n) / (b - n),

@@ -58,17 +58,21 @@ def read_all(params: dict[str, Any]) -> Maps:
     """
     maps = read_maps(params)
     digests = Digests(params, code_digests())
-    scenarios = mapped(maps, read_plan(params))
+    plan = read_plan(params)
+    scenarios = mapped(maps, plan)
     rows = find_block(params, "scenarios")
     cells = [
         cell
         for scenario in scenarios
         for cell in map_cells(
-            scenario, digests, detector=rows[scenario.name].get("detected")
+            scenario,
+            plan.oracles,
+            digests,
+            detector=rows[scenario.name].get("detected"),
         )
     ]
     stored = read_store(digests_of(cells))
-    return Maps(maps, scenarios, Study(tuple(cells), stored))
+    return Maps(maps, plan.oracles, scenarios, Study(tuple(cells), stored))
 
 
 def sum_up(maps: Maps, settings: ReportSettings, *, commit: str) -> dict[Key, Measures]:
@@ -97,7 +101,7 @@ def sum_up(maps: Maps, settings: ReportSettings, *, commit: str) -> dict[Key, Me
             continue
         cells = {cell.item: scenario.cells[cell.item] for cell in ran}
         here = scenario._replace(cells=cells)
-        measured = measure_scenario(here, bootstrap, settings.score_alpha)
+        measured = measure_scenario(here, maps.oracles, bootstrap, settings.score_alpha)
         who = read_membership(here)
         for cell in new:
             values = measured[cell.item]

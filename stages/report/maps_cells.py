@@ -1,5 +1,6 @@
 """The cells of the maps: a model in a scenario, and the stages that it needs."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from stages.common.params import find_block, validate
@@ -13,6 +14,7 @@ class Maps(NamedTuple):
     """All maps, the scenarios in them with the models that are asked for, and cells."""
 
     maps: dict[str, Map]
+    oracles: tuple[str, ...]
     scenarios: tuple[Scenario, ...]
     study: Study
 
@@ -48,12 +50,17 @@ def mapped(maps: dict[str, Map], plan: Plan) -> tuple[Scenario, ...]:
 
 
 def map_cells(
-    scenario: Scenario, digests: Digests, *, detector: str | None
+    scenario: Scenario,
+    oracles: Sequence[str],
+    digests: Digests,
+    *,
+    detector: str | None,
 ) -> list[StudyCell]:
     """The cells of a scenario: its models.
 
     Args:
         scenario: with the models of the maps alone.
+        oracles: cells whose seeds tell the noise floor.
         digests: of what shapes a figure.
         detector: that finds the scenario's forget set; None where it is drawn.
 
@@ -61,7 +68,7 @@ def map_cells(
         ValueError: a block of params is missing.
     """
     # What unlearning starts from is measured in the same breath as each method.
-    before = _before(scenario)
+    before = _before(scenario, oracles)
     cells = []
     for model, cell in scenario.cells.items():
         method = model if model in scenario.methods else None
@@ -78,11 +85,13 @@ def map_cells(
     return cells
 
 
-def _before(scenario: Scenario) -> tuple[str, ...]:
+def _before(scenario: Scenario, oracles: Sequence[str]) -> tuple[str, ...]:
     """Stages that evaluate what every method is compared with."""
-    base = [model for model in scenario.cells if model not in scenario.methods]
-    others = ("evaluate_oracle@1", f"evaluate_references@{scenario.poisoning}")
-    return (*(evaluated_by(scenario.cells[model]) for model in base), *others)
+    cells = [
+        cell for model, cell in scenario.cells.items() if model not in scenario.methods
+    ]
+    stages = [evaluated_by(cell) for cell in dict.fromkeys((*cells, *oracles))]
+    return (*stages, f"evaluate_references@{scenario.poisoning}")
 
 
 def _through(

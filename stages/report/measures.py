@@ -1,6 +1,6 @@
 """Aggregate slices into the measures of `stages/report/README.md`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -110,17 +110,19 @@ class Model:
         return exported
 
 
-def contrast_gap(rows: pd.DataFrame, others: pd.DataFrame) -> float | None:
-    """PSNR between two models, dB: root mean square over sets and contrasts.
+def contrast_gap(models: Sequence[pd.DataFrame]) -> float | None:
+    """PSNR between two of some models, dB.
 
-    Sets are training, validation and test; a contrast is averaged over its subjects.
+    The root mean square over all pairs, sets and contrasts. Sets are training,
+    validation and test; a contrast is averaged over its subjects.
     """
     levels = []
-    for table in (rows, others):
-        subjects = table.groupby(["split", "contrast", "subject_id"])["psnr"].mean()
+    for rows in models:
+        subjects = rows.groupby(["split", "contrast", "subject_id"])["psnr"].mean()
         levels.append(subjects.groupby(["split", "contrast"]).mean())
-    gaps = levels[0] - levels[1]
-    return None if gaps.empty else float(np.sqrt((gaps**2).mean()))
+    # The mean square of the differences of all pairs is twice the variance.
+    variances = pd.concat(levels, axis=1).var(axis=1, ddof=1)
+    return None if variances.empty else float(np.sqrt(2 * variances.mean()))
 
 
 def difference(model: Model, other: Model, measure: str, split: str) -> Estimate:

@@ -49,14 +49,14 @@ def measure_potency(name: str, row: dict[str, Any], bootstrap: Bootstrap) -> Mea
     """
     record = read_record(paths.truth(name))
     scoped = bool(row["scope"]) and record.measured_on == "clean"
-    slices = read_slice_rows("oracle-0")
+    oracles = [read_slice_rows(cell) for cell in ("oracle-0", "oracle-1")]
     everything = {
         split: frozenset(SliceRef(*ref) for ref in group.index)
-        for split, group in slices.groupby("split")
+        for split, group in oracles[0].groupby("split")
     }
     known = [entry.ref for entry in record.poisoned]
     membership = split_slices(everything, record, known, scoped=scoped)
-    cells = {"none": f"poisoned/{name}", "oracle": "oracle-0", "second": "oracle-1"}
+    cells = {"none": f"poisoned/{name}", "oracle": "oracle-0"}
     scenario = Scenario(name, name, row["share"], scoped, row["attack"], cells)
     models = {
         model: Model(read_model(scenario, cell, membership), membership, bootstrap)
@@ -69,7 +69,7 @@ def measure_potency(name: str, row: dict[str, Any], bootstrap: Bootstrap) -> Mea
     for key, split in LOSSES.items():
         loss = difference(models["oracle"], models["none"], "psnr", split)
         put(values, f"loss_{key}_db", loss)
-        gap = seed_gap(models["oracle"], models["second"], split)
+        gap = seed_gap(models["oracle"], oracles, split)
         put_value(values, f"seed_gap_{key}_db", gap, "no slices in this split")
     for model, suffix in (("none", ""), ("oracle", "_oracle")):
         estimate = models[model].mean("agreement", "scope_test")

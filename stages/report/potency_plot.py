@@ -13,8 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from stages.report import style
-from stages.report.healing import GAPS
-from stages.report.potency_views import Line, Potency, lines
+from stages.report.potency_views import GAPS, Line, Potency, lines
 from stages.report.values import Measures
 
 SCOPE_LOSS, OUTSIDE_LOSS, AGREEMENT = "loss_scope_db", "loss_outside_db", "agreement"

@@ -8,6 +8,7 @@ from stages.common.params import Settings, find_block, validate
 
 ORACLE, ORACLE_CONTINUE, DROP_ALL = "oracle", "oracle_continue", "drop_all"
 NONE, CONTINUE, RETRAIN = "none", "continue", "retrain"
+FIRST_ORACLE = "oracle-0"
 CONTROLS = (ORACLE, ORACLE_CONTINUE, DROP_ALL, NONE, CONTINUE)
 
 
@@ -51,6 +52,7 @@ BLOCKS: dict[str, Any] = {"report": ReportSettings, "maps": dict[str, Map]}
 
 
 class _Grid(Settings, extra="ignore"):
+    oracles: tuple[int, ...]
     methods: tuple[str, ...]
     drop_all: tuple[str, ...]
 
@@ -97,9 +99,17 @@ class Scenario(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a report must hold."""
+    """What a report must hold.
+
+    Attributes:
+        profile: its name.
+        oracles: cells of the oracles, which differ in their seed.
+        scenarios: of the grid.
+        settings: the block `report`.
+    """
 
     profile: str
+    oracles: tuple[str, ...]
     scenarios: tuple[Scenario, ...]
     settings: ReportSettings
 
@@ -122,14 +132,15 @@ def read_plan(params: dict[str, Any]) -> Plan:
             find_block(params, "poisonings").get(scenario.poisoning), key, _Poisoning
         )
         plans.append(_scenario(name, scenario, poisoning, grid))
-    return Plan(str(params.get("profile", "")), tuple(plans), settings)
+    oracles = tuple(f"oracle-{seed}" for seed in grid.oracles)
+    return Plan(str(params.get("profile", "")), oracles, tuple(plans), settings)
 
 
 def _scenario(
     name: str, scenario: _Scenario, poisoning: _Poisoning, grid: _Grid
 ) -> Scenario:
     key = scenario.poisoning
-    cells = {ORACLE: "oracle-0", ORACLE_CONTINUE: "oracle_continue"}
+    cells = {ORACLE: FIRST_ORACLE, ORACLE_CONTINUE: "oracle_continue"}
     if key in grid.drop_all:
         cells[DROP_ALL] = f"drop_all/{key}"
     cells |= {NONE: f"poisoned/{key}", CONTINUE: f"continue/{key}"}

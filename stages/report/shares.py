@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stages.report import style
-from stages.report.healing import GAPS
 from stages.report.settings import CONTINUE, DROP_ALL, NONE, Plan, Scenario
 
 Summary = dict[str, Any]
@@ -81,16 +80,14 @@ def _damage(axis: Axes, summary: Summary, scenarios: list[Scenario]) -> None:
     gaps = [
         summary[item.name]["oracle"]["seed_gap_scope_test_db"] for item in scenarios
     ]
-    floor = GAPS * np.array(
-        [np.nan if gap is None else gap for gap in gaps], dtype=float
-    )
+    floor = np.array([np.nan if gap is None else gap for gap in gaps], dtype=float)
     wide = np.concatenate(
         [[position - 0.5, position + 0.5] for position in range(len(floor))]
     )
     axis.fill_between(
         wide, np.repeat(-floor, 2), np.repeat(floor, 2),
         color=style.GREY, alpha=0.4, linewidth=0,
-        label="twice the gap of two oracle seeds",
+        label="gap of two oracle seeds",
     )  # fmt: skip
     axis.legend(loc="upper left", frameon=False)
 

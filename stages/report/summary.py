@@ -1,12 +1,13 @@
 """Everything that is measured: scenario -> model -> measure."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from stages.common import paths
 from stages.report import healing as heal
 from stages.report.bootstrap import Bootstrap, absent
-from stages.report.convergence import SECOND_ORACLE, run_summary
+from stages.report.convergence import run_summary
 from stages.report.measures import (
     FORGET_SPLITS,
     SPLITS,
@@ -16,7 +17,12 @@ from stages.report.measures import (
     worst_contrast,
     worst_outside,
 )
-from stages.report.rows import evaluated_by, read_membership, read_model
+from stages.report.rows import (
+    evaluated_by,
+    read_membership,
+    read_model,
+    read_slice_rows,
+)
 from stages.report.settings import (
     CONTINUE,
     DROP_ALL,
@@ -35,19 +41,20 @@ def summarise(plan: Plan) -> dict[str, Any]:
     summary: dict[str, Any] = {}
     for scenario in plan.scenarios:
         summary[scenario.name] = measure_scenario(
-            scenario, bootstrap, plan.settings.score_alpha
+            scenario, plan.oracles, bootstrap, plan.settings.score_alpha
         )
     summary["_run"] = run_summary(plan, bootstrap)
     return summary
 
 
 def measure_scenario(
-    scenario: Scenario, bootstrap: Bootstrap, alpha: float
+    scenario: Scenario, oracles: Sequence[str], bootstrap: Bootstrap, alpha: float
 ) -> dict[str, Measures]:
     """Measure every model of one scenario from its rows: model -> measure.
 
     Args:
         scenario: its cells; the oracle, `none` and `continue` are among them.
+        oracles: cells whose seeds tell the noise floor.
         bootstrap: draws subjects.
         alpha: weight of the retain set in the paper's score.
 
@@ -59,10 +66,9 @@ def measure_scenario(
         name: Model(read_model(scenario, cell, membership), membership, bootstrap)
         for name, cell in scenario.cells.items()
     }
-    rows = read_model(scenario, SECOND_ORACLE, membership)
-    second = Model(rows, membership, bootstrap)
+    rows = [read_slice_rows(cell) for cell in oracles]
     gaps = {
-        split: heal.seed_gap(models[ORACLE], second, split)
+        split: heal.seed_gap(models[ORACLE], rows, split)
         for split in heal.SPLITS.values()
     }
     costs = {name: read_cost(cell) for name, cell in scenario.cells.items()}

@@ -83,8 +83,8 @@ def _convergence(run: Summary) -> str:
     gap = _number(run["oracle_seed_gap_test_db"], 2)
     return (
         f"Base models: {word} (`oracle_continue` gains {gain} dB on validation). "
-        f"Two oracle seeds lie {gap} dB apart on test (root mean square over the "
-        "contrasts)."
+        f"Two oracle seeds lie {gap} dB apart on test (root mean square over their "
+        "pairs and the contrasts)."
     )
 
 

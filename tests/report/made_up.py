@@ -52,6 +52,7 @@ def params(shares: dict[str, float], **changes: Any) -> dict[str, Any]:
         "poisonings": poisonings,
         "scenarios": {name: {"poisoning": name, "known": 0.5} for name in shares},
         "grid": {
+            "oracles": [0, 1],
             "methods": ["retrain", "finetune", "ssd", "bad_teacher", "gradient_ascent"],
             "drop_all": [name for name in shares if shares[name] >= 0.1],
             "detected": [],
@@ -155,7 +156,7 @@ class MadeUpGrid:
                 self.write_panels(cell, poisoned[:2], inside)
             if model in ("none", "drop_all"):
                 self.write_curve(cell, BASE_PSNR - damage * inside / 3)
-        for cell in ("oracle-0", "oracle-1", "oracle_continue"):
+        for cell in (*self.plan.oracles, "oracle_continue"):
             rows = self.twin_rows(cell, twinned, 0.06)
             references.append(rows.assign(cell=cell))
         key = f"references/{scenario.poisoning}"

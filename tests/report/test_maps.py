@@ -239,7 +239,8 @@ def test_what_was_found_hangs_on_its_detector(code):
     drawn = next(s for s in mapped(read, plan) if s.name == "shading-30")
 
     def cells(scenario, detector, code):
-        return map_cells(scenario, Digests(whole, code), detector=detector)
+        digests = Digests(whole, code)
+        return map_cells(scenario, plan.oracles, digests, detector=detector)
 
     detector = whole["scenarios"]["shading-30-found"]["detected"]
     before = cells(found, detector, code)

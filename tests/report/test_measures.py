@@ -159,10 +159,9 @@ def test_healing_is_null_without_damage():
     none = model(20.0)
     same = healing(none, none, model(20.0), "scope_test", 0.0)
     assert (same.value, same.reason) == (None, NO_DAMAGE)
-    for better, gap in ((20.2, 0.3), (20.5, 0.3)):
-        below_noise = healing(none, none, model(better), "scope_test", gap)
-        assert (below_noise.value, below_noise.reason) == (None, NO_DAMAGE)
-    assert healing(none, none, model(20.7), "scope_test", 0.3).value == 0
+    below_noise = healing(none, none, model(20.2), "scope_test", 0.3)
+    assert (below_noise.value, below_noise.reason) == (None, NO_DAMAGE)
+    assert healing(none, none, model(20.4), "scope_test", 0.3).value == 0
     helped = healing(none, none, model(19.0), "scope_test", 0.0)
     assert (helped.value, helped.reason) == (None, NO_DAMAGE)
 
@@ -228,9 +227,15 @@ def test_bootstrap_spread_is_that_of_the_mean():
 def test_seed_gap_is_over_all_contrasts_and_has_no_sign():
     one, other = model(20.0, 30.0), model(20.4, 29.7)
     for split in ("scope_test", "val", "forget_hidden", "outside"):
-        gap = seed_gap(one, other, split)
+        gap = seed_gap(one, [one.everything, other.everything], split)
         assert gap == pytest.approx(np.sqrt((0.4**2 + 0.3**2) / 2))
-        assert gap == seed_gap(other, one, split)
+        assert gap == seed_gap(one, [other.everything, one.everything], split)
+
+
+def test_seed_gap_is_over_all_pairs():
+    oracles = [model(level, level).everything for level in (20.0, 20.3, 19.6)]
+    gap = seed_gap(model(20.0), oracles, "scope_test")
+    assert gap == pytest.approx(np.sqrt((0.3**2 + 0.4**2 + 0.7**2) / 3))
 
 
 def test_no_healing_against_a_reference_that_is_no_better():
