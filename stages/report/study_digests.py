@@ -35,7 +35,12 @@ DETECTION_BLOCKS = ("detect.seed", "detect.known", "detect.batch_size")
 MEASURES_POTENCY = "stages/report/potency_figures.py"
 MEASURES_DETECTION = "stages/report/detection.py"
 MEASURES_UNLEARNING = "stages/report/summary.py"
-UNLEARN_BLOCKS = ("unlearn.seed", "unlearn.finetune", "report.score_alpha")
+UNLEARN_BLOCKS = (
+    "unlearn.seed",
+    "unlearn.finetune",
+    "report.score_alpha",
+    "grid.oracles",  # whose gap decides where there is healing
+)
 
 
 def code_digests(root: Path = ROOT) -> dict[str, str]:

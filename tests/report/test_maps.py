@@ -169,6 +169,14 @@ def test_a_fresh_clone_keeps_what_is_committed_and_needs_the_rest(changed, capsy
     }
 
 
+def test_other_oracles_drop_all_figures(capsys):
+    run()
+    assert not any(needs(capsys).values())
+    change_params(lambda content: content["grid"].update(oracles=[0, 1, 2]))
+    wanted = needs(capsys)
+    assert all("evaluate_oracle@2" in stages for stages in wanted.values())
+
+
 def test_other_settings_of_a_method_drop_its_figures_alone(capsys, caplog):
     run()
     change_params(lambda content: content["unlearn"]["ssd"].update(alpha=0.7))
